@@ -56,7 +56,6 @@ pub const FILES: &[&str] = &[
 /// # Panics
 ///
 /// When the file cannot be read or is not exactly what it should be; the message names the file and the line.
-#[must_use]
 pub fn load(name: &str) -> Vec<Vector> {
     let path = directory().join(name);
     let text = match std::fs::read_to_string(&path) {
@@ -74,7 +73,6 @@ pub fn load(name: &str) -> Vec<Vector> {
 /// # Panics
 ///
 /// As [`load`] does.
-#[must_use]
 pub fn load_all() -> Vec<Vector> {
     FILES.iter().flat_map(|name| load(name)).collect()
 }
@@ -183,7 +181,7 @@ pub struct Message {
     /// How many bytes of its CMAC go over the air.
     pub sent_bytes: usize,
     /// What the CMAC is computed over.
-    pub message: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// Which way a message went.
@@ -259,41 +257,21 @@ pub struct Fields {
 
 impl Fields {
     /// Whether there is a line of this name, be its value `-` or not.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such field.
-    #[must_use]
     pub fn has(&self, name: &str) -> bool {
         !self.all(name).is_empty()
     }
 
     /// A byte string.
-    ///
-    /// # Panics
-    ///
-    /// When there is none.
-    #[must_use]
     pub fn hex(&self, name: &str) -> Vec<u8> {
         self.given(name, self.opt_hex(name))
     }
 
     /// A byte string that need not be there.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such field.
-    #[must_use]
     pub fn opt_hex(&self, name: &str) -> Option<Vec<u8>> {
         self.value(name).map(|value| self.bytes(name, value))
     }
 
     /// A byte string of a known length.
-    ///
-    /// # Panics
-    ///
-    /// When there is none, or one of another length.
-    #[must_use]
     pub fn array<const N: usize>(&self, name: &str) -> [u8; N] {
         match self.hex(name).try_into() {
             Ok(array) => array,
@@ -302,22 +280,12 @@ impl Fields {
     }
 
     /// A code of one byte.
-    ///
-    /// # Panics
-    ///
-    /// When there is none, or more than one byte.
-    #[must_use]
     pub fn byte(&self, name: &str) -> u8 {
         let [byte] = self.array(name);
         byte
     }
 
     /// A list of byte strings.
-    ///
-    /// # Panics
-    ///
-    /// When there is none, or one of its elements is `-`.
-    #[must_use]
     pub fn hex_list(&self, name: &str) -> Vec<Vec<u8>> {
         self.opt_hex_list(name)
             .into_iter()
@@ -325,14 +293,9 @@ impl Fields {
             .collect()
     }
 
-    /// A list of byte strings with gaps.
-    ///
-    /// # Panics
-    ///
-    /// When there is none; ask [`has`](Self::has) first where the list is optional.
-    #[must_use]
+    /// A list of byte strings with gaps; ask [`has`](Self::has) first where the list is optional.
     pub fn opt_hex_list(&self, name: &str) -> Vec<Option<Vec<u8>>> {
-        if !self.rule(name).is_list() {
+        if !self.rule(name).list {
             self.fail(name, "is not a list");
         }
         let list: Vec<_> = self
@@ -347,21 +310,11 @@ impl Fields {
     }
 
     /// A word.
-    ///
-    /// # Panics
-    ///
-    /// When there is none.
-    #[must_use]
     pub fn text(&self, name: &str) -> &str {
         self.given(name, self.opt_text(name))
     }
 
     /// A word that need not be there.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such field.
-    #[must_use]
     pub fn opt_text(&self, name: &str) -> Option<&str> {
         self.value(name).map(|value| match value {
             Value::Word(word) => word.as_str(),
@@ -370,21 +323,11 @@ impl Fields {
     }
 
     /// A number, in the type the caller wants.
-    ///
-    /// # Panics
-    ///
-    /// When there is none, or it does not fit.
-    #[must_use]
     pub fn number<T: TryFrom<u64>>(&self, name: &str) -> T {
         self.given(name, self.opt_number(name))
     }
 
     /// A number that need not be there.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such field, or the number does not fit.
-    #[must_use]
     pub fn opt_number<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
         self.value(name).map(|value| match value {
             Value::Number(number) => match T::try_from(*number) {
@@ -396,21 +339,11 @@ impl Fields {
     }
 
     /// A truth value.
-    ///
-    /// # Panics
-    ///
-    /// When there is none.
-    #[must_use]
     pub fn flag(&self, name: &str) -> bool {
         self.given(name, self.opt_flag(name))
     }
 
     /// A truth value that need not be there.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such field.
-    #[must_use]
     pub fn opt_flag(&self, name: &str) -> Option<bool> {
         self.value(name).map(|value| match value {
             Value::Flag(flag) => *flag,
@@ -427,7 +360,7 @@ impl Fields {
 
     /// The value of a field that is no list, unless it is missing or `-`.
     fn value(&self, name: &str) -> Option<&Value> {
-        if self.rule(name).is_list() {
+        if self.rule(name).list {
             self.fail(name, "is a list");
         }
         let value = self.all(name).first().copied()?;
@@ -469,249 +402,164 @@ enum Value {
     Word(String),
 }
 
-/// What a line of a name may hold and how often it stands; the order of the rules is the order of the lines.
+/// What the lines of one name may hold. The order of the rules is the order of the lines.
 #[derive(Debug, Clone, Copy)]
 struct Rule {
     name: &'static str,
     form: Form,
-    need: Need,
+    /// Whether there may be no line.
+    optional: bool,
+    /// Whether there may be several lines, each an element.
+    list: bool,
     /// Whether the value may be `-`.
     nothing: bool,
 }
 
 impl Rule {
-    /// The line need not be there.
+    /// A field with exactly one line.
+    const fn new(name: &'static str, form: Form) -> Self {
+        Self {
+            name,
+            form,
+            optional: false,
+            list: false,
+            nothing: false,
+        }
+    }
+
     const fn optional(self) -> Self {
-        let need = match self.need {
-            Need::Once | Need::Optional => Need::Optional,
-            Need::List | Need::OptionalList => Need::OptionalList,
-        };
-        Self { need, ..self }
+        Self {
+            optional: true,
+            ..self
+        }
     }
 
-    /// The value may be `-`.
-    const fn or_nothing(self) -> Self {
-        Self { nothing: true, ..self }
-    }
-
-    /// Whether it is a list.
-    fn is_list(&self) -> bool {
-        matches!(self.need, Need::List | Need::OptionalList)
-    }
-
-    /// The line stands once for every element of a list.
     const fn list(self) -> Self {
-        let need = match self.need {
-            Need::Once | Need::List => Need::List,
-            Need::Optional | Need::OptionalList => Need::OptionalList,
-        };
-        Self { need, ..self }
+        Self { list: true, ..self }
+    }
+
+    const fn or_nothing(self) -> Self {
+        Self {
+            nothing: true,
+            ..self
+        }
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Need {
-    Once,
-    Optional,
-    List,
-    OptionalList,
-}
-
+/// How a value is written.
 #[derive(Debug, Clone, Copy)]
 enum Form {
     /// Any byte string.
     Hex,
-    /// One byte.
+    /// A byte string of one byte.
     Code,
     Number,
     Flag,
-    /// One of these words.
-    Word(&'static [&'static str]),
     /// The name of a command.
     Name,
+    /// One of these words.
+    Word(&'static [&'static str]),
     /// The four members of a [`Message`].
     Message,
 }
 
-const fn rule(name: &'static str, form: Form) -> Rule {
-    Rule { name, form, need: Need::Once, nothing: false }
-}
+use Form::{Code, Flag, Hex, Name, Number, Word};
 
-const fn hex(name: &'static str) -> Rule {
-    rule(name, Form::Hex)
-}
+const KEY_TYPE: Form = Word(&["DES", "2K3DES", "3K3DES", "AES"]);
+const SCHEME: Form = Word(&["d40", "ev1"]);
+/// Inside secure messaging.
+const COMM: Form = Word(&["plain", "mac", "enc"]);
+/// In a session, parts of which are outside of it.
+const STEP_COMM: Form = Word(&["none", "plain", "mac", "enc"]);
+const OUTCOME: Form = Word(&["accepted", "computed"]);
+const COMPARE: Form = Word(&["masked", "exact"]);
+const ALGORITHM: Form = Word(&["crc16", "crc32"]);
+const DIRECTION: Form = Word(&["command", "response"]);
+const PRIMITIVE: Form = Word(&[
+    "cmac_subkeys",
+    "cbc_encrypt",
+    "cbc_decrypt",
+    "d40_send",
+    "d40_receive",
+]);
 
-const fn code(name: &'static str) -> Rule {
-    rule(name, Form::Code)
+/// `rules! { name: form mark mark, ... }`
+macro_rules! rules {
+    ($($name:ident: $form:path $([$($mark:ident)+])?),* $(,)?) => {
+        const { &[$(Rule::new(stringify!($name), $form)$($(.$mark())+)?),*] }
+    };
 }
-
-const fn number(name: &'static str) -> Rule {
-    rule(name, Form::Number)
-}
-
-const fn flag(name: &'static str) -> Rule {
-    rule(name, Form::Flag)
-}
-
-const fn word(name: &'static str, words: &'static [&'static str]) -> Rule {
-    rule(name, Form::Word(words))
-}
-
-const KEY_TYPES: &[&str] = &["DES", "2K3DES", "3K3DES", "AES"];
-const SCHEMES: &[&str] = &["d40", "ev1"];
-/// In a session, outside of secure messaging too.
-const STEP_COMM: &[&str] = &["none", "plain", "mac", "enc"];
-const COMM: &[&str] = &["plain", "mac", "enc"];
-const NO_FIELDS: &[Rule] = &[];
 
 /// The inputs and the expectations of a kind of vector; `None` for a kind that does not exist.
 fn rules_of_kind(kind: &str) -> Option<(&'static [Rule], &'static [Rule])> {
     Some(match kind {
         "auth_handshake" => (
-            const {
-                &[
-                    code("auth"),
-                    number("key_no"),
-                    word("key_type", KEY_TYPES),
-                    hex("key"),
-                    hex("rnd_a"),
-                    hex("rx").list(),
-                ]
-            },
-            const {
-                &[
-                    hex("tx").list(),
-                    hex("rx2").optional(),
-                    hex("rnd_b"),
-                    word("scheme", SCHEMES),
-                    word("session_key_type", KEY_TYPES),
-                    hex("session_key"),
-                    word("outcome", &["accepted", "computed"]),
-                ]
+            rules! { auth: Code, key_no: Number, key_type: KEY_TYPE, key: Hex, rnd_a: Hex, rx: Hex [list] },
+            rules! {
+                tx: Hex [list], rx2: Hex [optional], rnd_b: Hex, scheme: SCHEME, session_key_type: KEY_TYPE,
+                session_key: Hex, outcome: OUTCOME,
             },
         ),
         "session_key" => (
-            const { &[word("key_type", KEY_TYPES), hex("rnd_a"), hex("rnd_b")] },
-            const { &[hex("session_key"), word("compare", &["masked", "exact"])] },
+            rules! { key_type: KEY_TYPE, rnd_a: Hex, rnd_b: Hex },
+            rules! { session_key: Hex, compare: COMPARE },
         ),
         "cmac_sequence" => (
-            const {
-                &[
-                    word("key_type", KEY_TYPES),
-                    hex("key"),
-                    hex("iv"),
-                    rule("message", Form::Message).list(),
-                ]
-            },
-            const {
-                &[
-                    hex("cmac").or_nothing().list(),
-                    hex("truncated").or_nothing().list().optional(),
-                ]
-            },
+            rules! { key_type: KEY_TYPE, key: Hex, iv: Hex, message: Form::Message [list] },
+            rules! { cmac: Hex [list or_nothing], truncated: Hex [optional list or_nothing] },
         ),
         "enciphered_exchange" => (
-            const {
-                &[
-                    word("scheme", SCHEMES),
-                    word("session_key_type", KEY_TYPES),
-                    hex("session_key"),
-                    hex("iv").or_nothing(),
-                    rule("name", Form::Name),
-                    code("cmd"),
-                    hex("header"),
-                    hex("data"),
-                    word("tx_comm", COMM),
-                    word("rx_comm", COMM),
-                    code("rx_status"),
-                    hex("rx_payload"),
-                    number("rx_length").or_nothing(),
-                ]
+            rules! {
+                scheme: SCHEME, session_key_type: KEY_TYPE, session_key: Hex, iv: Hex [or_nothing], name: Name,
+                cmd: Code, header: Hex, data: Hex, tx_comm: COMM, rx_comm: COMM, rx_status: Code,
+                rx_payload: Hex, rx_length: Number [or_nothing],
             },
-            const {
-                &[
-                    hex("tx_payload"),
-                    hex("rx_data"),
-                    hex("rx_padding").optional(),
-                    hex("iv_after_tx").or_nothing(),
-                    hex("iv_after_rx").or_nothing(),
-                ]
+            rules! {
+                tx_payload: Hex, rx_data: Hex, rx_padding: Hex [optional], iv_after_tx: Hex [or_nothing],
+                iv_after_rx: Hex [or_nothing],
             },
         ),
         "changekey" => (
-            const {
-                &[
-                    word("scheme", SCHEMES),
-                    word("session_key_type", KEY_TYPES),
-                    hex("session_key"),
-                    number("auth_key_no"),
-                    hex("iv").or_nothing(),
-                    code("key_no"),
-                    word("new_key_type", KEY_TYPES),
-                    hex("new_key"),
-                    number("new_key_version"),
-                    word("old_key_type", KEY_TYPES).or_nothing(),
-                    hex("old_key").or_nothing(),
-                    flag("same_key"),
-                ]
+            rules! {
+                scheme: SCHEME, session_key_type: KEY_TYPE, session_key: Hex, auth_key_no: Number,
+                iv: Hex [or_nothing], key_no: Code, new_key_type: KEY_TYPE, new_key: Hex,
+                new_key_version: Number, old_key_type: KEY_TYPE [or_nothing], old_key: Hex [or_nothing],
+                same_key: Flag,
             },
-            const { &[hex("plaintext"), hex("tx"), hex("iv_after").or_nothing()] },
+            rules! { plaintext: Hex, tx: Hex, iv_after: Hex [or_nothing] },
         ),
         "diversification" => (
-            const {
-                &[
-                    word("key_type", KEY_TYPES),
-                    hex("key"),
-                    hex("data"),
-                    number("pad_to").optional(),
-                    flag("keep_version").optional(),
-                ]
+            rules! {
+                key_type: KEY_TYPE, key: Hex, data: Hex, pad_to: Number [optional],
+                keep_version: Flag [optional],
             },
-            const { &[hex("key")] },
+            rules! { key: Hex },
         ),
         "crc" => (
-            const { &[word("algorithm", &["crc16", "crc32"]), hex("message")] },
-            const { &[hex("crc")] },
+            rules! { algorithm: ALGORITHM, message: Hex },
+            rules! { crc: Hex },
         ),
         "key_version" => (
-            const { &[word("key_type", KEY_TYPES), hex("key")] },
-            const { &[number("version")] },
+            rules! { key_type: KEY_TYPE, key: Hex },
+            rules! { version: Number },
         ),
         "primitive" => (
-            const {
-                &[
-                    word(
-                        "op",
-                        &["cmac_subkeys", "cbc_encrypt", "cbc_decrypt", "d40_send", "d40_receive"],
-                    ),
-                    word("key_type", KEY_TYPES),
-                    hex("key"),
-                    hex("iv").optional(),
-                    hex("data").optional(),
-                ]
-            },
-            const { &[hex("k1").optional(), hex("k2").optional(), hex("data").optional()] },
+            rules! { op: PRIMITIVE, key_type: KEY_TYPE, key: Hex, iv: Hex [optional], data: Hex [optional] },
+            rules! { k1: Hex [optional], k2: Hex [optional], data: Hex [optional] },
         ),
         "ev2_session_key" => (
-            const { &[hex("key"), hex("rnd_a"), hex("rnd_b")] },
-            const { &[hex("enc_key"), hex("mac_key")] },
+            rules! { key: Hex, rnd_a: Hex, rnd_b: Hex },
+            rules! { enc_key: Hex, mac_key: Hex },
         ),
         "ev2_mac" => (
-            const { &[hex("mac_key"), code("code"), number("counter"), hex("ti"), hex("data")] },
-            const { &[hex("mac")] },
+            rules! { mac_key: Hex, code: Code, counter: Number, ti: Hex, data: Hex },
+            rules! { mac: Hex },
         ),
         "ev2_iv" => (
-            const {
-                &[
-                    hex("enc_key"),
-                    hex("ti"),
-                    number("counter"),
-                    word("direction", &["command", "response"]),
-                ]
-            },
-            const { &[hex("iv")] },
+            rules! { enc_key: Hex, ti: Hex, counter: Number, direction: DIRECTION },
+            rules! { iv: Hex },
         ),
-        "full_session" => (NO_FIELDS, NO_FIELDS),
+        "full_session" => (&[], &[]),
         _ => return None,
     })
 }
@@ -719,53 +567,20 @@ fn rules_of_kind(kind: &str) -> Option<(&'static [Rule], &'static [Rule])> {
 /// The fields of a step.
 fn rules_of_step(op: Op) -> &'static [Rule] {
     match op {
-        Op::Auth => const {
-            &[
-                code("auth"),
-                number("key_no"),
-                word("key_type", KEY_TYPES),
-                hex("key"),
-                hex("rnd_a"),
-                hex("rnd_b"),
-                word("scheme", SCHEMES),
-                word("session_key_type", KEY_TYPES),
-                hex("session_key"),
-            ]
+        Op::Auth => rules! {
+            auth: Code, key_no: Number, key_type: KEY_TYPE, key: Hex, rnd_a: Hex, rnd_b: Hex, scheme: SCHEME,
+            session_key_type: KEY_TYPE, session_key: Hex,
         },
-        Op::Command => const {
-            &[
-                code("cmd"),
-                hex("header"),
-                hex("data"),
-                word("tx_comm", STEP_COMM),
-                word("rx_comm", STEP_COMM),
-                code("rx_status"),
-                hex("rx_data"),
-                flag("rx_length_known").optional(),
-                hex("rx_padding").optional(),
-                hex("iv_after_tx").optional(),
-                hex("iv_after_rx").optional(),
-                flag("ends_session").optional(),
-            ]
+        Op::Command => rules! {
+            cmd: Code, header: Hex, data: Hex, tx_comm: STEP_COMM, rx_comm: STEP_COMM, rx_status: Code, rx_data: Hex,
+            rx_length_known: Flag [optional], rx_padding: Hex [optional], iv_after_tx: Hex [optional],
+            iv_after_rx: Hex [optional], ends_session: Flag [optional],
         },
-        Op::ChangeKey => const {
-            &[
-                code("cmd"),
-                code("key_no"),
-                word("new_key_type", KEY_TYPES),
-                hex("new_key"),
-                number("new_key_version"),
-                word("old_key_type", KEY_TYPES).or_nothing(),
-                hex("old_key").or_nothing(),
-                flag("same_key"),
-                hex("plaintext"),
-                word("rx_comm", STEP_COMM),
-                code("rx_status"),
-                hex("rx_data"),
-                hex("iv_after_tx").optional(),
-                hex("iv_after_rx").optional(),
-                flag("ends_session").optional(),
-            ]
+        Op::ChangeKey => rules! {
+            cmd: Code, key_no: Code, new_key_type: KEY_TYPE, new_key: Hex, new_key_version: Number,
+            old_key_type: KEY_TYPE [or_nothing], old_key: Hex [or_nothing], same_key: Flag, plaintext: Hex,
+            rx_comm: STEP_COMM, rx_status: Code, rx_data: Hex, iv_after_tx: Hex [optional],
+            iv_after_rx: Hex [optional], ends_session: Flag [optional],
         },
     }
 }
@@ -780,7 +595,11 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, lines: text.lines().enumerate().peekable(), line: 0 }
+        Self {
+            file,
+            lines: text.lines().enumerate().peekable(),
+            line: 0,
+        }
     }
 
     /// Heading, vectors, end.
@@ -869,9 +688,14 @@ impl<'a> Parser<'a> {
             vector.expect.owner = vector.to_string();
         } else {
             self.exact("  input")?;
-            vector.input = self.fields(&format!("{vector}, input"), inputs, &mut vector.messages)?;
+            vector.input =
+                self.fields(&format!("{vector}, input"), inputs, &mut vector.messages)?;
             self.exact("  expect")?;
-            vector.expect = self.fields(&format!("{vector}, expect"), expectations, &mut vector.messages)?;
+            vector.expect = self.fields(
+                &format!("{vector}, expect"),
+                expectations,
+                &mut vector.messages,
+            )?;
             if self.peek() == Some("  rejected") {
                 vector.rejected = Some(self.rejected()?);
             }
@@ -885,7 +709,11 @@ impl<'a> Parser<'a> {
         let tx = self.some_bytes(tx)?;
         let rx = self.due("    rx ")?;
         let rx = self.some_bytes(rx)?;
-        Ok(Rejected { tx, rx, why: self.due_sentence("    why ")? })
+        Ok(Rejected {
+            tx,
+            rx,
+            why: self.due_sentence("    why ")?,
+        })
     }
 
     fn step(&mut self, id: &str, wrapping: Wrapping) -> Result<Step, ParseError> {
@@ -905,13 +733,24 @@ impl<'a> Parser<'a> {
         while self.peek().is_some_and(|line| line.starts_with("    > ")) {
             frames.push(self.frame(wrapping)?);
         }
-        Ok(Step { line, op, name, fields, frames })
+        Ok(Step {
+            line,
+            op,
+            name,
+            fields,
+            frames,
+        })
     }
 
     fn frame(&mut self, wrapping: Wrapping) -> Result<Frame, ParseError> {
         let (tx, tx_apdu) = self.one_way("    > ", "    >> ", wrapping)?;
         let (rx, rx_apdu) = self.one_way("    < ", "    << ", wrapping)?;
-        Ok(Frame { tx, rx, tx_apdu, rx_apdu })
+        Ok(Frame {
+            tx,
+            rx,
+            tx_apdu,
+            rx_apdu,
+        })
     }
 
     /// The native form and, in a wrapped session, the APDU.
@@ -951,22 +790,29 @@ impl<'a> Parser<'a> {
                 } else {
                     values.push((rule.name, self.value(rule.form, value)?));
                 }
-                if !rule.is_list() {
+                if !rule.list {
                     break;
                 }
             }
-            if !found && matches!(rule.need, Need::Once | Need::List) {
+            if !found && !rule.optional {
                 let due = format!("`{}`", rule.name);
                 return self.unexpected(&due);
             }
         }
-        Ok(Fields { owner: owner.to_owned(), rules, values })
+        Ok(Fields {
+            owner: owner.to_owned(),
+            rules,
+            values,
+        })
     }
 
     /// The value of the next line, if that is the field of this name.
     fn field_if(&mut self, name: &str) -> Option<&'a str> {
         let line = self.peek()?;
-        let value = line.strip_prefix("    ")?.strip_prefix(name)?.strip_prefix(' ')?;
+        let value = line
+            .strip_prefix("    ")?
+            .strip_prefix(name)?
+            .strip_prefix(' ')?;
         self.next();
         Some(value)
     }
@@ -986,22 +832,28 @@ impl<'a> Parser<'a> {
             },
             Form::Word(words) if words.contains(&text) => Value::Word(text.to_owned()),
             Form::Name => Value::Word(self.name(text)?),
-            Form::Word(_) | Form::Message => return self.fail(format!("`{text}` is not a word known here")),
+            Form::Word(_) | Form::Message => {
+                return self.fail(format!("`{text}` is not a word known here"));
+            }
         })
     }
 
     fn message(&self, text: &str) -> Result<Message, ParseError> {
-        let [direction, name, sent, message] = self.words(text)?;
+        let [direction, name, sent, bytes] = self.words(text)?;
         let direction = match direction {
             "tx" => Direction::Tx,
             "rx" => Direction::Rx,
             _ => return self.fail(format!("`{direction}` is neither tx nor rx")),
         };
-        let sent_bytes = match usize::try_from(self.number(sent)?) {
-            Ok(sent @ 0..=16) => sent,
-            _ => return self.fail(format!("{sent} bytes are more than a CMAC has")),
+        let Ok(sent_bytes @ 0..=16) = usize::try_from(self.number(sent)?) else {
+            return self.fail(format!("{sent} bytes are more than a CMAC has"));
         };
-        Ok(Message { direction, name: self.name(name)?, sent_bytes, message: self.bytes(message)? })
+        Ok(Message {
+            direction,
+            name: self.name(name)?,
+            sent_bytes,
+            bytes: self.bytes(bytes)?,
+        })
     }
 
     /// Exactly this many words with one space between them.
@@ -1009,7 +861,9 @@ impl<'a> Parser<'a> {
         let words: Vec<_> = text.split(' ').collect();
         match <[&str; N]>::try_from(words) {
             Ok(words) if words.iter().all(|word| !word.is_empty()) => Ok(words),
-            _ => self.fail(format!("`{text}` is not {N} words with one space between them")),
+            _ => self.fail(format!(
+                "`{text}` is not {N} words with one space between them"
+            )),
         }
     }
 
@@ -1056,7 +910,9 @@ impl<'a> Parser<'a> {
     }
 
     fn sentence_if(&mut self, prefix: &str) -> Result<Option<String>, ParseError> {
-        self.after(prefix).map(|text| self.sentence(text)).transpose()
+        self.after(prefix)
+            .map(|text| self.sentence(text))
+            .transpose()
     }
 
     fn sentence(&self, text: &str) -> Result<String, ParseError> {
@@ -1112,7 +968,11 @@ impl<'a> Parser<'a> {
     }
 
     fn fail<T>(&self, what: impl Into<String>) -> Result<T, ParseError> {
-        Err(ParseError { file: self.file.to_owned(), line: self.line.max(1), what: what.into() })
+        Err(ParseError {
+            file: self.file.to_owned(),
+            line: self.line.max(1),
+            what: what.into(),
+        })
     }
 }
 
@@ -1175,7 +1035,11 @@ end 3
     /// The message for the sample with one piece of it replaced.
     #[track_caller]
     fn refusal(piece: &str, replacement: &str) -> String {
-        assert_eq!(SAMPLE.matches(piece).count(), 1, "`{piece}` must stand in the sample once");
+        assert_eq!(
+            SAMPLE.matches(piece).count(),
+            1,
+            "`{piece}` must stand in the sample once"
+        );
         match parse("sample", &SAMPLE.replace(piece, replacement)) {
             Ok(_) => panic!("accepted with `{replacement}` for `{piece}`"),
             Err(error) => error.to_string(),
@@ -1191,24 +1055,46 @@ end 3
 
         assert_eq!(crc.to_string(), "sample:3 check");
         assert_eq!((crc.kind.as_str(), crc.origin), ("crc", Origin::Published));
-        assert_eq!((crc.source.as_str(), &crc.parent, &crc.note), ("a book", &None, &None));
+        assert_eq!(
+            (crc.source.as_str(), &crc.parent, &crc.note),
+            ("a book", &None, &None)
+        );
         assert_eq!(crc.input.text("algorithm"), "crc32");
         assert_eq!(crc.input.hex("message"), b"123");
         assert_eq!(crc.expect.array("crc"), [0x26, 0x39, 0xf4, 0xcb]);
 
-        let message =
-            Message { direction: Direction::Tx, name: "raw".to_owned(), sent_bytes: 0, message: Vec::new() };
+        let message = Message {
+            direction: Direction::Tx,
+            name: "raw".to_owned(),
+            sent_bytes: 0,
+            bytes: Vec::new(),
+        };
         assert_eq!(sequence.messages, [message]);
         assert_eq!(sequence.expect.opt_hex_list("cmac"), [None]);
         assert!(!sequence.expect.has("truncated"));
 
-        assert_eq!((session.card.as_deref(), session.wrapping), (Some("a card"), Some(Wrapping::Iso7816)));
+        assert_eq!(
+            (session.card.as_deref(), session.wrapping),
+            (Some("a card"), Some(Wrapping::Iso7816))
+        );
         let [step] = session.steps.as_slice() else {
             panic!("{} steps", session.steps.len());
         };
-        assert_eq!((step.op, step.name.as_str()), (Op::Command, "GetKeyVersion"));
-        assert_eq!((step.fields.byte("cmd"), step.fields.hex("data")), (0x64, Vec::new()));
-        assert_eq!((step.fields.opt_flag("ends_session"), step.fields.opt_hex("rx_padding")), (None, None));
+        assert_eq!(
+            (step.op, step.name.as_str()),
+            (Op::Command, "GetKeyVersion")
+        );
+        assert_eq!(
+            (step.fields.byte("cmd"), step.fields.hex("data")),
+            (0x64, Vec::new())
+        );
+        assert_eq!(
+            (
+                step.fields.opt_flag("ends_session"),
+                step.fields.opt_hex("rx_padding")
+            ),
+            (None, None)
+        );
         let frame = Frame {
             tx: vec![0x64, 0x00],
             rx: vec![0x00, 0x10],
@@ -1220,7 +1106,13 @@ end 3
 
     #[test]
     fn empty_file_is_refused() {
-        assert_eq!(parse("none", "").map_err(|error| error.to_string()).err().as_deref(), Some("none:1: the file is empty"));
+        assert_eq!(
+            parse("none", "")
+                .map_err(|error| error.to_string())
+                .err()
+                .as_deref(),
+            Some("none:1: the file is empty")
+        );
         assert!(parse("none", "\n").is_err());
         assert!(parse("none", "# A heading.\n").is_err());
         assert!(parse("none", "# A heading.\n\nend 0\n").is_err());
@@ -1231,7 +1123,10 @@ end 3
         let whole = SAMPLE.trim_end().len();
         for length in 0..whole {
             let cut = SAMPLE.get(..length).expect("the sample is ASCII");
-            assert!(parse("sample", cut).is_err(), "accepted with {length} of {whole} bytes");
+            assert!(
+                parse("sample", cut).is_err(),
+                "accepted with {length} of {whole} bytes"
+            );
         }
     }
 
@@ -1241,36 +1136,62 @@ end 3
         for place in 1..lines.len() {
             let mut changed = lines.clone();
             let line = changed.remove(place);
-            assert!(parse("sample", &changed.join("\n")).is_err(), "accepted without `{line}`");
+            assert!(
+                parse("sample", &(changed.join("\n") + "\n")).is_err(),
+                "accepted without `{line}`"
+            );
 
-            for extra in ["nonsense", "  nonsense", "    nonsense 00", "    > 00", "", "# A remark."] {
+            for extra in [
+                "nonsense",
+                "  nonsense",
+                "    nonsense 00",
+                "    > 00",
+                "",
+                "# A remark.",
+            ] {
                 let mut changed = lines.clone();
                 changed.insert(place + 1, extra);
-                assert!(parse("sample", &changed.join("\n")).is_err(), "accepted with `{extra}` after `{line}`");
+                assert!(
+                    parse("sample", &(changed.join("\n") + "\n")).is_err(),
+                    "accepted with `{extra}` after `{line}`"
+                );
             }
         }
         assert_eq!(
             refusal("    crc 2639f4cb\n", "    crc 2639f4cb\n    crd 00\n"),
             "sample:11: unexpected line `    crd 00` where an empty line is due"
         );
-        assert!(refusal("    algorithm crc32\n    message 313233\n", "    message 313233\n    algorithm crc32\n")
-            .contains("sample:7: unexpected line"));
+        assert!(
+            refusal(
+                "    algorithm crc32\n    message 313233\n",
+                "    message 313233\n    algorithm crc32\n"
+            )
+            .contains("sample:7: unexpected line")
+        );
         assert!(refusal("  source a book\n", "  source a book\n  note \n").contains("no text"));
     }
 
     #[test]
     fn bad_hex_is_refused() {
-        for bad in ["2639f4c", "2639F4CB", "2639f4cg", "26 39", "0x26", "", " 26", "26 ", "-", "\"", "é"] {
+        for bad in [
+            "2639f4c", "2639F4CB", "2639f4cg", "26 39", "0x26", "", " 26", "26 ", "-", "\"", "é",
+        ] {
             let message = refusal("2639f4cb", bad);
             assert_eq!(message, format!("sample:10: `{bad}` is not lower-case hex"));
         }
-        assert!(refusal("< 0010", "< \"\"").contains("sample:36: "));
+        assert_eq!(
+            refusal("< 0010", "< \"\""),
+            "sample:38: `\"\"` is not lower-case hex"
+        );
         assert!(refusal("cmd 64", "cmd 6400").contains("one byte"));
     }
 
     #[test]
     fn duplicate_id_is_refused() {
-        assert_eq!(refusal("_sequence sequence", "_sequence check"), "sample:12: the id check occurs twice");
+        assert_eq!(
+            refusal("_sequence sequence", "_sequence check"),
+            "sample:12: the id check occurs twice"
+        );
     }
 
     #[test]
@@ -1298,10 +1219,16 @@ end 3
     }
 
     #[test]
-    #[should_panic(expected = "sample:3 check, input: field `mesage` is not a field of this kind of vector")]
+    #[should_panic(
+        expected = "sample:3 check, input: field `mesage` is not a field of this kind of vector"
+    )]
     fn field_that_does_not_exist_is_not_just_absent() {
         let vectors = parse("sample", SAMPLE).expect("the sample is in order");
-        let _ = vectors.first().expect("there are three").input.opt_hex("mesage");
+        let _ = vectors
+            .first()
+            .expect("there are three")
+            .input
+            .opt_hex("mesage");
     }
 
     #[test]
@@ -1309,7 +1236,11 @@ end 3
     fn field_that_is_missing_is_named() {
         let vectors = parse("sample", SAMPLE).expect("the sample is in order");
         let steps = &vectors.last().expect("there are three").steps;
-        let _ = steps.first().expect("there is one").fields.hex("iv_after_tx");
+        let _ = steps
+            .first()
+            .expect("there is one")
+            .fields
+            .hex("iv_after_tx");
     }
 
     #[test]
@@ -1332,7 +1263,10 @@ end 3
         assert_eq!(ids.len(), vectors.len(), "an id occurs in two files");
         for vector in &vectors {
             if let Some(parent) = &vector.parent {
-                assert!(ids.contains(parent.as_str()), "{vector}: there is no {parent}");
+                assert!(
+                    ids.contains(parent.as_str()),
+                    "{vector}: there is no {parent}"
+                );
             }
         }
     }
