@@ -1,0 +1,229 @@
+//! The errors of the core.
+//!
+//! For: telling five things apart — bytes that do not parse, a card that refuses, bytes that are
+//! not authentic, a caller's mistake, and no randomness — and saying of each what became of the
+//! command. May know: wire types. May not know a transport: reader failures are the driver's
+//! ([`crate::RunError`]).
+//!
+//! No error holds a key, a nonce, a MAC or data from the card.
+
+use crate::wire::{CommandCode, FileNo, KeyNo, KeyType, Status, WireError};
+
+/// What became of a command that ended in an error.
+///
+/// For a command that changes nothing on the card the difference between the three is of no
+/// further use. For one that does, [`Outcome::Unknown`] has to be settled by the caller, by
+/// looking at the card again: the library never sends such a command a second time by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Outcome {
+    /// The command never left: the card is as it was, and the session is usable.
+    #[error("nothing was sent")]
+    NotSent,
+    /// The card answered with an error status: it did not do it.
+    ///
+    /// Error statuses carry no MAC. Where somebody may sit between reader and card, treat
+    /// this as [`Outcome::Unknown`].
+    #[error("the card did not do it")]
+    Refused,
+    /// The command left and no authentic answer came back: it may have happened.
+    #[error("unknown whether the card did it")]
+    Unknown,
+}
+
+/// A command or handshake that failed: which one, what became of it, and why.
+///
+/// In an authenticated session every error but one with [`Outcome::NotSent`] has ended the
+/// session: card and reader no longer agree on the state of secure messaging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{command}: {kind} ({outcome})")]
+pub struct Error {
+    /// The command that failed.
+    pub command: CommandCode,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    #[source]
+    pub kind: ErrorKind,
+}
+
+impl Error {
+    pub(crate) fn not_sent(command: CommandCode, kind: impl Into<ErrorKind>) -> Self {
+        Self {
+            command,
+            outcome: Outcome::NotSent,
+            kind: kind.into(),
+        }
+    }
+
+    pub(crate) fn unknown(command: CommandCode, kind: impl Into<ErrorKind>) -> Self {
+        Self {
+            command,
+            outcome: Outcome::Unknown,
+            kind: kind.into(),
+        }
+    }
+
+    pub(crate) fn refused(command: CommandCode, status: Status) -> Self {
+        Self {
+            command,
+            outcome: Outcome::Refused,
+            kind: ErrorKind::Refused(status),
+        }
+    }
+
+    /// The status with which the card refused, if it did.
+    #[must_use]
+    pub const fn status(&self) -> Option<Status> {
+        match self.kind {
+            ErrorKind::Refused(status) => Some(status),
+            _ => None,
+        }
+    }
+}
+
+/// Why a command or handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The card's bytes have not the form they must have.
+    #[error("the reply is malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// The card says no.
+    #[error("the card refused with {0}: {cause}", cause = .0.cause())]
+    Refused(Status),
+    /// The card's bytes have the right form but are not proved to be the card's.
+    #[error("the reply is not authentic: {0}")]
+    Authenticity(#[from] Authenticity),
+    /// The caller asked for something that cannot be.
+    #[error("{0}")]
+    Misuse(#[from] Misuse),
+    /// The caller's random generator failed.
+    #[error("the random generator failed")]
+    Randomness,
+}
+
+/// How a reply is malformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// A frame, or what it carries, does not parse.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The reply is longer than the command's answer can be.
+    #[error("it is longer than the answer can be")]
+    TooLong,
+    /// The reply holds another number of bytes than was asked for.
+    #[error("{received} bytes came where {expected} were asked for")]
+    Length {
+        /// What the command asked for.
+        expected: usize,
+        /// What came.
+        received: usize,
+    },
+    /// A frame says that more will follow, but is empty; a card could go on so for ever.
+    #[error("an additional frame without data")]
+    EmptyFrame,
+    /// The card sent data while the command was still on its way.
+    #[error("data in the middle of a command")]
+    DataTooEarly,
+    /// The card said that it was done before the whole command was sent.
+    #[error("the card finished before the command did")]
+    FinishedTooEarly,
+    /// The card wants more although the handshake is at its end, or the other way round.
+    #[error("the handshake does not continue as it must")]
+    Handshake,
+}
+
+/// How a reply fails to be authentic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Authenticity {
+    /// There is no room for the MAC that must be there.
+    #[error("the MAC is missing or cut short")]
+    MacMissing,
+    /// The MAC is wrong.
+    #[error("the MAC is wrong")]
+    MacWrong,
+    /// An enciphered reply is empty or no whole number of cipher blocks.
+    #[error("the ciphertext is not a whole number of blocks, or too short")]
+    CiphertextLength,
+    /// CRC or padding of an enciphered reply is wrong.
+    #[error("CRC or padding is wrong after deciphering")]
+    CrcWrong,
+    /// The card has not proved that it knows the key.
+    #[error("the card has not proved that it knows the key")]
+    ProofWrong,
+}
+
+/// What the caller did that cannot be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// The session has lost step with the card.
+    #[error(
+        "the session is lost because an earlier exchange failed or was dropped; select the application again and authenticate"
+    )]
+    SessionLost,
+    /// The command needs an authenticated session.
+    #[error("this needs an authenticated session")]
+    NotAuthenticated,
+    /// A machine was stepped before its start, started twice, or used after its end.
+    #[error("the exchange has not been started, was started twice, or is over")]
+    OutOfTurn,
+    /// A buffer is too small.
+    #[error("the buffer holds {available} bytes and {needed} are needed")]
+    BufferTooSmall {
+        /// Bytes needed, as far as known.
+        needed: usize,
+        /// Bytes there are.
+        available: usize,
+    },
+    /// The reply does not fit into the buffer of a read without a stated length.
+    #[error("the answer is longer than the buffer")]
+    AnswerTooLong,
+    /// A parameter cannot be put on the wire.
+    #[error(transparent)]
+    Parameter(#[from] WireError),
+    /// WriteData and WriteRecord need at least one byte.
+    #[error("there is nothing to write")]
+    NothingToWrite,
+    /// No frame of the transport's size holds the command.
+    #[error("the transport allows {available} bytes of parameters and the command needs {needed}")]
+    TransportTooNarrow {
+        /// Parameter bytes that must go into one frame.
+        needed: usize,
+        /// Parameter bytes that there is room for.
+        available: usize,
+    },
+    /// No right of the file allows this to the key in use.
+    #[error("file {0} does not allow this to the key in use")]
+    AccessDenied(FileNo),
+    /// The key does not fit the authentication.
+    #[error("{0} keys do not go with this authentication")]
+    KeyType(KeyType),
+    /// The new key does not have the type of the keys of this level.
+    #[error(
+        "a key of another type than {0}; only the PICC master key can change its type, by a call of its own"
+    )]
+    KeyFamily(KeyType),
+    /// ChangeKey for another key was asked to change the key in use, or the other way round.
+    #[error(
+        "key {0} is the key in use: changing it ends the session, and that is a call of its own"
+    )]
+    KeyInUse(KeyNo),
+    /// The command belongs to the PICC level.
+    #[error("this works at PICC level only; select AID 000000")]
+    NotAtPiccLevel,
+    /// The command belongs to an application.
+    #[error("this works inside an application only; select one")]
+    NotInApplication,
+    /// A name or list cannot be sent in this form.
+    #[error("{0}")]
+    Invalid(&'static str),
+}
+
+impl From<WireError> for ErrorKind {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(Malformed::Wire(error))
+    }
+}

@@ -1,0 +1,95 @@
+//! Both halves of a handshake in one process, as one machine.
+
+use zeroize::Zeroizing;
+
+use super::{Answer, HandshakeStep, TerminalHandshake, answer};
+use crate::error::{Error, ErrorKind, Malformed, Misuse};
+use crate::pcd::exchange::{LinkFormat, Machine, Step};
+use crate::pcd::key::Key;
+use crate::pcd::session::{Authenticated, Place, Session};
+use crate::wire::{AuthScheme, CommandCode, KeyNo};
+
+/// A handshake with a key at hand: `0A`, `1A` or `AA` and its continuation.
+///
+/// | frame | to the card | from the card |
+/// |---|---|---|
+/// | 1 | `INS KeyNo` | `AF E(RndB)` (8 or 16 bytes) |
+/// | 2 | `AF token` (16 or 32 bytes) | `00 E(RndA')` (8 or 16 bytes) |
+///
+/// Made by [`Session::authenticate_aes`] and its like. Starting it ends whatever session there
+/// was, on the card too; it does not abort a pending transaction.
+pub struct Authenticate<'k> {
+    terminal: TerminalHandshake,
+    scheme: AuthScheme,
+    key: &'k Key,
+    key_no: KeyNo,
+    /// The nonce, or why there is none.
+    rnd_a: Result<Zeroizing<[u8; 16]>, ErrorKind>,
+    answer: Option<Answer>,
+    place: Option<Place>,
+}
+
+impl<'k> Authenticate<'k> {
+    pub(in crate::pcd) fn new(
+        scheme: AuthScheme,
+        key_no: KeyNo,
+        key: &'k Key,
+        rnd_a: Result<Zeroizing<[u8; 16]>, ErrorKind>,
+        place: Place,
+    ) -> Self {
+        Self {
+            terminal: TerminalHandshake::new(scheme, key_no),
+            scheme,
+            key,
+            key_no,
+            rnd_a,
+            answer: None,
+            place: Some(place),
+        }
+    }
+}
+
+impl Machine for Authenticate<'_> {
+    type Output = Session<Authenticated>;
+
+    fn command(&self) -> CommandCode {
+        self.terminal.command()
+    }
+
+    fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
+        let not_sent = |kind| Error::not_sent(self.scheme.command(), kind);
+        // Before anything is sent: a handshake that is bound to fail would end a session.
+        if !self.scheme.accepts(self.key.key_type()) {
+            return Err(not_sent(Misuse::KeyType(self.key.key_type()).into()));
+        }
+        if let Err(kind) = &self.rnd_a {
+            return Err(not_sent(*kind));
+        }
+        self.terminal.start(format)
+    }
+
+    fn step(&mut self, reply: &[u8]) -> Result<Step<'_, Self::Output>, Error> {
+        let command = self.command();
+        let unknown = |kind| Error::unknown(command, kind);
+        match self.terminal.received(reply)? {
+            HandshakeStep::Challenge(challenge) => {
+                let rnd_a = self.rnd_a.as_ref().map_err(|kind| unknown(*kind))?;
+                let answer = answer(self.scheme, self.key, rnd_a, &challenge).map_err(unknown)?;
+                let answer = self.answer.insert(answer);
+                self.terminal.token(answer.token()).map(Step::Transmit)
+            }
+            HandshakeStep::Proof(proof) => {
+                let (Some(answer), Some(place)) = (self.answer.take(), self.place.take()) else {
+                    return Err(unknown(Malformed::Handshake.into()));
+                };
+                let key = answer.verify(&proof).map_err(unknown)?;
+                Ok(Step::Done(Session::opened(
+                    &key,
+                    self.key_no,
+                    self.key.key_type(),
+                    place,
+                )))
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Authentication, in two halves that may be far apart.
+//!
+//! | half | file | has | has not |
+//! |---|---|---|---|
+//! | terminal | [`terminal`] | the card | the key |
+//! | key holder | [`holder`] | the key | the card, any I/O |
+//!
+//! [`local`] joins them in one process: the split path is the only path.
+//!
+//! | step | who | legacy `0A` | ISO `1A`, AES `AA` |
+//! |---|---|---|---|
+//! | 1 | card sends | E(RndB) | E(RndB) |
+//! | 2 | holder answers | D(RndA) and D(RndB' ⊕ first block) | E(RndA ‖ RndB') |
+//! | 3 | card proves | E(RndA') | E(RndA') |
+//!
+//! RndX' is RndX rotated left by one byte. Under `0A` every step starts from a zero IV and the
+//! card only enciphers; under `1A` and `AA` one CBC chain runs through the three steps. Source:
+//! libfreefare `mifare_desfire.c`; confirmed by recordings of all four key types and of `0A` with
+//! DES. With an all-zero DES key E and D are the same, so a swapped direction shows with other
+//! keys only.
+
+mod holder;
+mod local;
+mod terminal;
+
+pub(in crate::pcd) use holder::{Answer, answer};
+pub use holder::{Messaging, SessionKey};
+pub use local::Authenticate;
+pub(in crate::pcd) use terminal::{HandshakeStep, TerminalHandshake};

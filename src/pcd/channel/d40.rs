@@ -1,0 +1,108 @@
+//! The legacy messaging, after `0A`.
+//!
+//! The card only ever enciphers. So a reply is deciphered as usual, but a request is made with
+//! the *decryption* primitive ("send mode"), and a MAC, which both sides compute, with the
+//! encryption primitive. Every operation starts from a zero IV and covers the data alone.
+//!
+//! Sources: libfreefare and nfcjlib agree; the direction and the CRC16 are confirmed by recorded
+//! ChangeKeySettings and ChangeKey; the 4-byte MAC by published vectors only.
+
+use subtle::ConstantTimeEq as _;
+
+use super::incoming::{Incoming, ReplyCrc};
+use super::{ReplyProtection, Request, RequestProtection, Sealed};
+use crate::error::{Authenticity, ErrorKind};
+use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
+use crate::pcd::crypto::crc::CRC16;
+use crate::pcd::key::Key;
+
+pub(super) const MAC_LEN: usize = 4;
+pub(super) const CRC_LEN: usize = 2;
+
+pub(in crate::pcd) struct D40 {
+    cipher: Cipher,
+}
+
+impl D40 {
+    pub(super) fn new(key: &Key) -> Self {
+        Self {
+            cipher: Cipher::new(key),
+        }
+    }
+
+    pub(super) const fn block_len(&self) -> usize {
+        self.cipher.block_len()
+    }
+
+    pub(super) fn seal(
+        &mut self,
+        request: Request<'_>,
+        protection: RequestProtection<'_>,
+    ) -> Sealed {
+        let len = request.data.len();
+        match protection {
+            RequestProtection::Plain => Sealed::clear(len, &[]),
+            RequestProtection::Mac => Sealed::clear(len, &self.mac(request.data)),
+            RequestProtection::Enciphered {
+                padding,
+                second_crc,
+            } => {
+                let first = CRC16.checksum(request.data).to_le_bytes();
+                let second = CRC16.checksum(second_crc).to_le_bytes();
+                let second = if second_crc.is_empty() {
+                    &[][..]
+                } else {
+                    &second
+                };
+                Sealed::enciphered(len, [&first, second], padding, self.cipher.block_len())
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, sealed: &mut Sealed, data: &[u8], out: &mut [u8]) -> usize {
+        sealed.take(data, out, self.cipher.block_len(), |iv, blocks| {
+            self.cipher.send_mode(iv, blocks);
+        })
+    }
+
+    pub(super) fn open(
+        &mut self,
+        protection: ReplyProtection,
+        mut incoming: Incoming<'_>,
+    ) -> Result<usize, ErrorKind> {
+        match protection {
+            ReplyProtection::None | ReplyProtection::Standard => incoming.as_data(),
+            ReplyProtection::Mac => {
+                let (len, received) = incoming.split_mac::<MAC_LEN>()?;
+                let data = incoming.buffer.get(..len).unwrap_or_default();
+                if !bool::from(self.mac(data).ct_eq(&received)) {
+                    return Err(Authenticity::MacWrong.into());
+                }
+                Ok(len)
+            }
+            ReplyProtection::Enciphered { length } => {
+                incoming.decipher(&self.cipher, &mut Iv::ZERO.clone(), ReplyCrc::D40, length)
+            }
+        }
+    }
+
+    /// First half of the last block of CBC over the zero-padded data.
+    fn mac(&self, data: &[u8]) -> [u8; MAC_LEN] {
+        let block_len = self.cipher.block_len();
+        let mut iv = Iv::ZERO;
+        let (blocks, rest) = data.split_at(data.len() / block_len * block_len);
+        self.cipher.cbc_absorb(&mut iv, blocks);
+        if !rest.is_empty() {
+            let mut last = [0; MAX_BLOCK];
+            for (to, from) in last.iter_mut().zip(rest) {
+                *to = *from;
+            }
+            self.cipher
+                .cbc_absorb(&mut iv, last.get(..block_len).unwrap_or_default());
+        }
+        iv.bytes(block_len)
+            .first_chunk()
+            .copied()
+            .unwrap_or_default()
+    }
+}

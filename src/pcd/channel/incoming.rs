@@ -1,0 +1,185 @@
+//! A reply's bytes where they have been collected: the caller's buffer, which has room for the
+//! data only, and a short tail for MAC, CRC and padding, taken as one stream.
+
+use zeroize::Zeroizing;
+
+use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
+use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
+use crate::pcd::crypto::crc::{CRC16, CRC32};
+
+/// Room for what follows the data: at most CRC32, a whole block of padding and, as ciphertext
+/// comes in blocks, nothing else.
+pub(in crate::pcd) const TAIL: usize = 32;
+
+/// The collected bytes: the first `len` of `buffer ‖ tail`.
+pub(in crate::pcd) struct Incoming<'a> {
+    pub(in crate::pcd) buffer: &'a mut [u8],
+    pub(in crate::pcd) tail: &'a mut [u8; TAIL],
+    pub(in crate::pcd) len: usize,
+}
+
+/// Which CRC an enciphered reply carries, and over what.
+#[derive(Clone, Copy)]
+pub(super) enum ReplyCrc {
+    /// CRC16 over the data.
+    D40,
+    /// CRC32 over the data and the status `00`.
+    Ev1,
+}
+
+impl ReplyCrc {
+    const fn len(self) -> usize {
+        match self {
+            Self::D40 => 2,
+            Self::Ev1 => 4,
+        }
+    }
+
+    /// The CRC over `first ‖ second`, in the first [`Self::len`] bytes.
+    fn of(self, first: &[u8], second: &[u8]) -> [u8; 4] {
+        match self {
+            Self::D40 => {
+                let mut digest = CRC16.digest();
+                digest.update(first);
+                digest.update(second);
+                let [a, b] = digest.finalize().to_le_bytes();
+                [a, b, 0, 0]
+            }
+            Self::Ev1 => {
+                let mut digest = CRC32.digest();
+                digest.update(first);
+                digest.update(second);
+                digest.update(&[0x00]);
+                digest.finalize().to_le_bytes()
+            }
+        }
+    }
+}
+
+impl Incoming<'_> {
+    /// All of it is data that nothing protects.
+    pub(super) fn as_data(&mut self) -> Result<usize, ErrorKind> {
+        if self.len > self.buffer.len() {
+            return Err(Malformed::TooLong.into());
+        }
+        Ok(self.len)
+    }
+
+    /// Splits off the last `N` bytes, a MAC; they are wiped from the buffer. What is left must
+    /// fit into the buffer.
+    pub(super) fn split_mac<const N: usize>(&mut self) -> Result<(usize, [u8; N]), ErrorKind> {
+        let data_len = self.len.checked_sub(N).ok_or(Authenticity::MacMissing)?;
+        if data_len > self.buffer.len() {
+            return Err(Malformed::TooLong.into());
+        }
+        let mut mac = [0; N];
+        self.copy_out(data_len, &mut mac);
+        self.wipe_after(data_len);
+        Ok((data_len, mac))
+    }
+
+    /// Deciphers everything, finds the end of the data and checks their CRC; returns their
+    /// length. `length` is that length if the command said it.
+    pub(super) fn decipher(
+        &mut self,
+        cipher: &Cipher,
+        iv: &mut Iv,
+        crc: ReplyCrc,
+        length: Option<usize>,
+    ) -> Result<usize, ErrorKind> {
+        let block_len = cipher.block_len();
+        let in_blocks = self.len > 0 && self.len.is_multiple_of(block_len);
+        if !in_blocks || self.len < crc.len() {
+            return Err(Authenticity::CiphertextLength.into());
+        }
+        self.decrypt(cipher, iv, block_len);
+
+        // CRC and padding lie in the last bytes: gather them, together with the data among them.
+        let end_len = self.len.min(crc.len() + block_len);
+        let start = self.len - end_len;
+        if start > self.buffer.len() {
+            return Err(Misuse::AnswerTooLong.into());
+        }
+        let mut end = Zeroizing::new([0; 4 + MAX_BLOCK]);
+        let end = end.get_mut(..end_len).unwrap_or_default();
+        self.copy_out(start, end);
+        let before = self.buffer.get(..start).unwrap_or_default();
+
+        let found = match length {
+            Some(length) => length
+                .checked_sub(start)
+                .filter(|cut| crc_at(crc, before, end, *cut, block_len)),
+            // With 80-padding the mark tells the place. Without it every place is tried: zeros
+            // cannot be stripped first, because a CRC may end in zeros. The first place that
+            // fits is taken, since behind a D40 CRC the CRC of everything is zero and the
+            // padding would look like one.
+            None => marked_cut(end, crc.len())
+                .filter(|cut| crc_at(crc, before, end, *cut, block_len))
+                .or_else(|| {
+                    (0..=end_len - crc.len()).find(|cut| crc_at(crc, before, end, *cut, block_len))
+                }),
+        };
+        let data_len = start + found.ok_or(Authenticity::CrcWrong)?;
+        if data_len > self.buffer.len() {
+            return Err(Misuse::AnswerTooLong.into());
+        }
+        self.wipe_after(data_len);
+        Ok(data_len)
+    }
+
+    fn decrypt(&mut self, cipher: &Cipher, iv: &mut Iv, block_len: usize) {
+        let in_buffer = self.len.min(self.buffer.len()) / block_len * block_len;
+        if let Some(blocks) = self.buffer.get_mut(..in_buffer) {
+            cipher.cbc_decrypt(iv, blocks);
+        }
+        // The block that lies across the border, and the tail.
+        let mut scratch = Zeroizing::new([0; MAX_BLOCK + TAIL]);
+        if let Some(scratch) = scratch.get_mut(..self.len - in_buffer) {
+            self.copy_out(in_buffer, scratch);
+            cipher.cbc_decrypt(iv, scratch);
+            let places = self.buffer.iter_mut().chain(self.tail.iter_mut());
+            for (to, from) in places.skip(in_buffer).zip(scratch) {
+                *to = *from;
+            }
+        }
+    }
+
+    fn copy_out(&self, from: usize, out: &mut [u8]) {
+        let bytes = self.buffer.iter().chain(self.tail.iter());
+        for (to, from) in out.iter_mut().zip(bytes.skip(from)) {
+            *to = *from;
+        }
+    }
+
+    /// Leaves nothing in the buffer that is not data.
+    fn wipe_after(&mut self, data_len: usize) {
+        if let Some(rest) = self.buffer.get_mut(data_len..) {
+            rest.fill(0);
+        }
+        self.tail.fill(0);
+    }
+}
+
+/// Whether `end` is `data ‖ CRC ‖ padding` with the data ending at `cut`.
+fn crc_at(crc: ReplyCrc, before: &[u8], end: &[u8], cut: usize, block_len: usize) -> bool {
+    let Some((data, rest)) = end.split_at_checked(cut) else {
+        return false;
+    };
+    let Some((found, padding)) = rest.split_at_checked(crc.len()) else {
+        return false;
+    };
+    let padding_fits = match padding {
+        [0x80, zeros @ ..] => padding.len() <= block_len && zeros.iter().all(|byte| *byte == 0),
+        zeros => padding.len() < block_len && zeros.iter().all(|byte| *byte == 0),
+    };
+    // A CRC is no secret once the reply is here, and no key: timing tells nothing of use.
+    padding_fits && crc.of(before, data).get(..crc.len()) == Some(found)
+}
+
+/// Where the data end if `80 00…` closes the block.
+fn marked_cut(end: &[u8], crc_len: usize) -> Option<usize> {
+    let mark = end.iter().rposition(|byte| *byte != 0)?;
+    (end.get(mark) == Some(&0x80))
+        .then(|| mark.checked_sub(crc_len))
+        .flatten()
+}

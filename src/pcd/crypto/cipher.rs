@@ -1,0 +1,252 @@
+//! The four block ciphers behind one type, in CBC.
+//!
+//! A [`Cipher`] is a key schedule: it is made once a session (or once a handshake) and used for
+//! every block. An [`Iv`] is the CBC chaining value and belongs to whoever keeps the chain.
+
+use aes::Aes128;
+use cbc::cipher::{
+    Array, Block, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure,
+    BlockCipherEncrypt, BlockModeDecrypt as _, BlockModeEncrypt as _, BlockSizeUser,
+    InnerIvInit as _, IvState as _, KeyInit, array::ArraySize,
+};
+use des::{Des, TdesEde2, TdesEde3};
+use zeroize::{Zeroize as _, ZeroizeOnDrop};
+
+use crate::pcd::key::Key;
+use crate::wire::KeyType;
+
+/// The longest block.
+pub(in crate::pcd) const MAX_BLOCK: usize = 16;
+
+/// CBC chaining value; a cipher with 8-byte blocks uses the first half.
+#[derive(Clone, Default, PartialEq, Eq, ZeroizeOnDrop)]
+pub(in crate::pcd) struct Iv([u8; MAX_BLOCK]);
+
+impl Iv {
+    /// All zero: the start of every chain.
+    pub(in crate::pcd) const ZERO: Self = Self([0; MAX_BLOCK]);
+
+    /// The bytes that matter for blocks of `block_len`.
+    pub(in crate::pcd) fn bytes(&self, block_len: usize) -> &[u8] {
+        self.0.get(..block_len).unwrap_or_default()
+    }
+
+    fn load<N: ArraySize>(&self) -> Array<u8, N> {
+        let mut block = Array::default();
+        for (to, from) in block.iter_mut().zip(self.0) {
+            *to = from;
+        }
+        block
+    }
+
+    fn store<N: ArraySize>(&mut self, mut block: Array<u8, N>) {
+        for (to, from) in self.0.iter_mut().zip(&block) {
+            *to = *from;
+        }
+        block.zeroize();
+    }
+}
+
+/// A key schedule.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the core has no heap to box the larger schedules in"
+)]
+pub(in crate::pcd) enum Cipher {
+    Des(Des),
+    TwoKey3Des(TdesEde2),
+    ThreeKey3Des(TdesEde3),
+    Aes(Aes128),
+}
+
+/// Calls a generic function with the cipher inside.
+macro_rules! with_cipher {
+    ($self:expr, $function:ident($($argument:expr),*)) => {
+        match $self {
+            Cipher::Des(cipher) => $function(cipher, $($argument),*),
+            Cipher::TwoKey3Des(cipher) => $function(cipher, $($argument),*),
+            Cipher::ThreeKey3Des(cipher) => $function(cipher, $($argument),*),
+            Cipher::Aes(cipher) => $function(cipher, $($argument),*),
+        }
+    };
+}
+
+impl Cipher {
+    /// Sets up the key schedule.
+    pub(in crate::pcd) fn new(key: &Key) -> Self {
+        match key.key_type() {
+            KeyType::Des => Self::Des(schedule(key)),
+            KeyType::TwoKey3Des => Self::TwoKey3Des(schedule(key)),
+            KeyType::ThreeKey3Des => Self::ThreeKey3Des(schedule(key)),
+            KeyType::Aes => Self::Aes(schedule(key)),
+        }
+    }
+
+    /// Length of a block in bytes.
+    pub(in crate::pcd) const fn block_len(&self) -> usize {
+        match self {
+            Self::Aes(_) => 16,
+            _ => 8,
+        }
+    }
+
+    /// Encrypts whole blocks in place.
+    pub(in crate::pcd) fn cbc_encrypt(&self, iv: &mut Iv, data: &mut [u8]) {
+        with_cipher!(self, encrypt(iv, data));
+    }
+
+    /// Decrypts whole blocks in place.
+    pub(in crate::pcd) fn cbc_decrypt(&self, iv: &mut Iv, data: &mut [u8]) {
+        with_cipher!(self, decrypt(iv, data));
+    }
+
+    /// Runs whole blocks through CBC encryption and keeps only the chaining value.
+    pub(in crate::pcd) fn cbc_absorb(&self, iv: &mut Iv, data: &[u8]) {
+        with_cipher!(self, absorb(iv, data));
+    }
+
+    /// D40 "send mode" over whole blocks in place: y = D(x ⊕ y of the block before), the
+    /// reader's half of a protocol in which the card only ever encrypts.
+    pub(in crate::pcd) fn send_mode(&self, iv: &mut Iv, data: &mut [u8]) {
+        with_cipher!(self, send(iv, data));
+    }
+}
+
+/// Takes as many of the key's bytes as the cipher wants.
+fn schedule<C: KeyInit>(key: &Key) -> C {
+    let mut bytes = cbc::cipher::Key::<C>::default();
+    for (to, from) in bytes.iter_mut().zip(key.cipher_bytes()) {
+        *to = *from;
+    }
+    let cipher = C::new(&bytes);
+    bytes.zeroize();
+    cipher
+}
+
+fn encrypt<C: BlockCipherEncrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
+    let (blocks, rest) = Array::slice_as_chunks_mut(data);
+    debug_assert!(rest.is_empty(), "whole blocks only");
+    let mut mode = cbc::Encryptor::inner_iv_init(cipher, &iv.load());
+    mode.encrypt_blocks(blocks);
+    iv.store(mode.iv_state());
+}
+
+fn decrypt<C: BlockCipherDecrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
+    let (blocks, rest) = Array::slice_as_chunks_mut(data);
+    debug_assert!(rest.is_empty(), "whole blocks only");
+    let mut mode = cbc::Decryptor::inner_iv_init(cipher, &iv.load());
+    mode.decrypt_blocks(blocks);
+    iv.store(mode.iv_state());
+}
+
+/// CBC-MAC over blocks, inside the cipher's own loop: no per-block dispatch.
+struct Absorb<'a, N: ArraySize> {
+    state: &'a mut Array<u8, N>,
+    blocks: &'a [Array<u8, N>],
+}
+
+impl<N: ArraySize> BlockSizeUser for Absorb<'_, N> {
+    type BlockSize = N;
+}
+
+impl<N: ArraySize> BlockCipherEncClosure for Absorb<'_, N> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = N>>(self, backend: &B) {
+        for block in self.blocks {
+            for (state, byte) in self.state.iter_mut().zip(block) {
+                *state ^= byte;
+            }
+            backend.encrypt_block(self.state.into());
+        }
+    }
+}
+
+fn absorb<C: BlockCipherEncrypt>(cipher: &C, iv: &mut Iv, data: &[u8]) {
+    let (blocks, rest) = Array::<u8, C::BlockSize>::slice_as_chunks(data);
+    debug_assert!(rest.is_empty(), "whole blocks only");
+    let mut state = iv.load();
+    cipher.encrypt_with_backend(Absorb {
+        state: &mut state,
+        blocks,
+    });
+    iv.store(state);
+}
+
+fn send<C: BlockCipherDecrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
+    let (blocks, rest) = Array::slice_as_chunks_mut(data);
+    debug_assert!(rest.is_empty(), "whole blocks only");
+    let mut previous: Block<C> = iv.load();
+    for block in blocks {
+        for (byte, previous) in block.iter_mut().zip(&previous) {
+            *byte ^= previous;
+        }
+        cipher.decrypt_block(block);
+        previous = block.clone();
+    }
+    iv.store(previous);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The DES key of the reference's D40 examples (proxmark3 and nfcjlib agree on the rule).
+    fn key() -> Cipher {
+        Cipher::new(&Key::des([0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF]))
+    }
+
+    #[test]
+    fn send_mode_is_undone_by_the_cards_encryption() {
+        let plain = *b"0123456789abcdef01234567";
+        let cipher = key();
+        let mut data = plain;
+        cipher.send_mode(&mut Iv::ZERO.clone(), &mut data);
+        assert_ne!(data, plain);
+        // The card: x = E(y) ⊕ previous y.
+        let mut previous = [0; 8];
+        for (y, x) in data.chunks_exact(8).zip(plain.chunks_exact(8)) {
+            let mut block = [0; 8];
+            block.copy_from_slice(y);
+            cipher.cbc_encrypt(&mut Iv::ZERO.clone(), &mut block);
+            for (byte, previous) in block.iter_mut().zip(previous) {
+                *byte ^= previous;
+            }
+            assert_eq!(block, x);
+            previous.copy_from_slice(y);
+        }
+    }
+
+    #[test]
+    fn the_chain_goes_on_across_calls() {
+        for key in [
+            Key::des([1, 2, 3, 4, 5, 6, 7, 8]),
+            Key::two_key_3des(*b"0123456789abcdef").unwrap(),
+            Key::three_key_3des(*b"0123456789abcdefghijklmn"),
+            Key::aes(*b"0123456789abcdef"),
+        ] {
+            let cipher = Cipher::new(&key);
+            let mut whole = [0x5A; 64];
+            let mut parts = whole;
+            let (mut iv1, mut iv2) = (Iv::ZERO, Iv::ZERO);
+            cipher.cbc_encrypt(&mut iv1, &mut whole);
+            for part in parts.chunks_exact_mut(16) {
+                cipher.cbc_encrypt(&mut iv2, part);
+            }
+            assert_eq!(whole, parts);
+            assert!(iv1 == iv2);
+            assert_eq!(
+                iv1.bytes(cipher.block_len()),
+                &whole[64 - cipher.block_len()..]
+            );
+            let mut absorbed = Iv::ZERO;
+            cipher.cbc_absorb(&mut absorbed, &[0x5A; 64]);
+            assert!(absorbed == iv1);
+            let (mut iv1, mut iv2) = (Iv::ZERO, Iv::ZERO);
+            cipher.cbc_decrypt(&mut iv1, &mut whole);
+            cipher.cbc_decrypt(&mut iv2, &mut parts[..16]);
+            cipher.cbc_decrypt(&mut iv2, &mut parts[16..]);
+            assert_eq!((whole, parts), ([0x5A; 64], [0x5A; 64]));
+            assert!(iv1 == iv2);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The async transport and its loop. No runtime: any executor will do.
+
+use zeroize::Zeroizing;
+
+use super::{Link, MAX_REPLY, RunError};
+use crate::error::{Error, Malformed};
+use crate::pcd::exchange::{Machine, Step};
+
+/// A reader with one card on it, for async callers. The contract is that of
+/// [`crate::Transport`].
+///
+/// The future is not asked to be `Send`, so that single-threaded executors can implement this
+/// too; over a transport whose future is `Send`, the future of
+/// [`Machine::run_async`] is `Send` and can be spawned.
+pub trait AsyncTransport: Link {
+    /// Sends `command` and puts the card's answer into `reply`; returns its length.
+    ///
+    /// # Errors
+    /// The card may or may not have got the command.
+    fn exchange(
+        &mut self,
+        command: &[u8],
+        reply: &mut [u8],
+    ) -> impl Future<Output = Result<usize, Self::Error>>;
+}
+
+impl<T: AsyncTransport + ?Sized> AsyncTransport for &mut T {
+    fn exchange(
+        &mut self,
+        command: &[u8],
+        reply: &mut [u8],
+    ) -> impl Future<Output = Result<usize, Self::Error>> {
+        (**self).exchange(command, reply)
+    }
+}
+
+pub(in crate::pcd) async fn run_async<M: Machine, T: AsyncTransport + ?Sized>(
+    mut machine: M,
+    transport: &mut T,
+) -> Result<M::Output, RunError<T::Error>> {
+    let command = machine.command();
+    let mut reply = Zeroizing::new([0; MAX_REPLY]);
+    let mut outgoing = machine.start(transport.format())?;
+    loop {
+        let len = transport
+            .exchange(outgoing, reply.as_mut())
+            .await
+            .map_err(|error| RunError::Transport { command, error })?;
+        // A transport that claims more than there was room for has lost something.
+        let received = reply
+            .get(..len)
+            .ok_or_else(|| Error::unknown(command, Malformed::TooLong))?;
+        match machine.step(received)? {
+            Step::Transmit(next) => outgoing = next,
+            Step::Done(output) => return Ok(output),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The drivers: machines on one side, transports on the other, and the only code that waits.
+//!
+//! For: one loop for blocking callers and one for async ones. May know: that there are machines
+//! and transports. May not know: what either says.
+
+mod asynchronous;
+mod blocking;
+mod trace;
+
+use core::fmt;
+
+use crate::error::{Error, ErrorKind, Outcome};
+use crate::pcd::exchange::LinkFormat;
+use crate::wire::CommandCode;
+
+pub use asynchronous::AsyncTransport;
+pub(in crate::pcd) use asynchronous::run_async;
+pub use blocking::Transport;
+pub(in crate::pcd) use blocking::run;
+pub use trace::Traced;
+
+/// Room for a reply: a short APDU, which is more than a card of this generation sends.
+const MAX_REPLY: usize = 258;
+
+/// What both kinds of transport say of themselves.
+pub trait Link {
+    /// How the transport fails.
+    type Error;
+
+    /// How it wants its bytes. Asked once per command.
+    fn format(&self) -> LinkFormat;
+}
+
+impl<T: Link + ?Sized> Link for &mut T {
+    type Error = T::Error;
+
+    fn format(&self) -> LinkFormat {
+        (**self).format()
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<T: Link + ?Sized> Link for alloc::boxed::Box<T> {
+    type Error = T::Error;
+
+    fn format(&self) -> LinkFormat {
+        (**self).format()
+    }
+}
+
+/// Why a machine did not come to its end over a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunError<E> {
+    /// Card, bytes or caller: see [`Error`].
+    Protocol(Error),
+    /// The transport failed, so it is unknown whether the card got the command.
+    Transport {
+        /// What was running.
+        command: CommandCode,
+        /// What the transport says.
+        error: E,
+    },
+}
+
+impl<E> RunError<E> {
+    /// What became of the command.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Protocol(error) => error.outcome,
+            Self::Transport { .. } => Outcome::Unknown,
+        }
+    }
+
+    /// The core's error, if it is one.
+    #[must_use]
+    pub const fn protocol(&self) -> Option<&Error> {
+        match self {
+            Self::Protocol(error) => Some(error),
+            Self::Transport { .. } => None,
+        }
+    }
+
+    /// The core's reason, if it is one.
+    #[must_use]
+    pub const fn kind(&self) -> Option<&ErrorKind> {
+        match self {
+            Self::Protocol(error) => Some(&error.kind),
+            Self::Transport { .. } => None,
+        }
+    }
+}
+
+impl<E> From<Error> for RunError<E> {
+    fn from(error: Error) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for RunError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(error) => error.fmt(f),
+            Self::Transport { command, error } => {
+                write!(f, "{command}: {error} ({})", self.outcome())
+            }
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for RunError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Protocol(error) => Some(&error.kind),
+            Self::Transport { error, .. } => Some(error),
+        }
+    }
+}

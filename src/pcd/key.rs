@@ -1,0 +1,314 @@
+//! Card keys.
+//!
+//! For: holding a key, its type and its version, and nothing else. Keys are wiped when they are
+//! dropped, cannot be copied by accident, and do not print themselves.
+
+use core::fmt;
+
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::wire::{KeyFamily, KeyType};
+
+/// A key of a card, with its version.
+///
+/// | type | made by | version |
+/// |---|---|---|
+/// | DES | [`Key::des`] | low bits of the bytes |
+/// | 2K3DES | [`Key::two_key_3des`] | low bits of the first half |
+/// | 3K3DES | [`Key::three_key_3des`] | low bits of the first third |
+/// | AES | [`Key::aes`] | a byte of its own |
+///
+/// The version of a DES-family key is made of the bits that DES ignores: bit 7 of the version is
+/// the low bit of byte 0, bit 0 that of byte 7 (libfreefare, `mifare_desfire_key.c`; confirmed by
+/// the ChangeKey recordings of RFDoorLock).
+///
+/// ```
+/// use desfire_ev1::{Key, wire::KeyType};
+///
+/// let key = Key::aes([0x42; 16]).with_version(7);
+/// assert_eq!((key.key_type(), key.version()), (KeyType::Aes, 7));
+/// assert_eq!(format!("{key:?}"), "Key(AES, ..)");
+/// ```
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Key {
+    #[zeroize(skip)]
+    key_type: KeyType,
+    /// The key's bytes as the card stores them: 16 or 24; the rest is zero.
+    bytes: [u8; 24],
+    aes_version: u8,
+}
+
+/// Why bytes are not a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The halves differ in nothing but their version bits. Cards take such a key for single DES
+    /// or for 2K3DES, and no public recording says which.
+    #[error(
+        "the halves of the 2K3DES key differ only in their lowest bits, and cards may take it for single DES"
+    )]
+    Ambiguous,
+    /// The number of bytes does not fit the type.
+    #[error("a {key_type} key has {expected} bytes, not {found}")]
+    Length {
+        /// The type asked for.
+        key_type: KeyType,
+        /// How long such a key is.
+        expected: usize,
+        /// How many bytes there are.
+        found: usize,
+    },
+}
+
+impl Key {
+    /// A single DES key; its low bits are its version.
+    #[must_use]
+    pub fn des(key: [u8; 8]) -> Self {
+        let mut bytes = [0; 24];
+        for (to, from) in bytes.iter_mut().zip(key.iter().chain(&key)) {
+            *to = *from;
+        }
+        Self::new(KeyType::Des, bytes)
+    }
+
+    /// A 2K3DES key; the low bits of its first half are its version. With equal halves it is a
+    /// single DES key, as it is for the card.
+    ///
+    /// # Errors
+    /// [`KeyError::Ambiguous`] if the halves differ in low bits only.
+    pub fn two_key_3des(key: [u8; 16]) -> Result<Self, KeyError> {
+        let (first, second) = key.split_at(8);
+        if bool::from(first.ct_eq(second)) {
+            let mut bytes = [0; 24];
+            for (to, from) in bytes.iter_mut().zip(key) {
+                *to = from;
+            }
+            return Ok(Self::new(KeyType::Des, bytes));
+        }
+        let difference = first
+            .iter()
+            .zip(second)
+            .fold(0, |all, (a, b)| all | (a ^ b));
+        if difference & !1 == 0 {
+            return Err(KeyError::Ambiguous);
+        }
+        let mut bytes = [0; 24];
+        for (to, from) in bytes.iter_mut().zip(key) {
+            *to = from;
+        }
+        Ok(Self::new(KeyType::TwoKey3Des, bytes))
+    }
+
+    /// A 3K3DES key; the low bits of its first eight bytes are its version.
+    #[must_use]
+    pub fn three_key_3des(key: [u8; 24]) -> Self {
+        Self::new(KeyType::ThreeKey3Des, key)
+    }
+
+    /// An AES-128 key with version 0; see [`Key::with_version`].
+    #[must_use]
+    pub fn aes(key: [u8; 16]) -> Self {
+        let mut bytes = [0; 24];
+        for (to, from) in bytes.iter_mut().zip(key) {
+            *to = from;
+        }
+        Self::new(KeyType::Aes, bytes)
+    }
+
+    /// A key of the given type: 8 bytes for DES, 16 for 2K3DES and AES, 24 for 3K3DES. For
+    /// programs that read keys from a file or a command line.
+    ///
+    /// # Errors
+    /// [`KeyError`] if the length does not fit or a 2K3DES key is ambiguous.
+    pub fn from_slice(key_type: KeyType, key: &[u8]) -> Result<Self, KeyError> {
+        let wrong_length = |expected| KeyError::Length {
+            key_type,
+            expected,
+            found: key.len(),
+        };
+        match key_type {
+            KeyType::Des => key.try_into().map(Self::des).map_err(|_| wrong_length(8)),
+            KeyType::TwoKey3Des => key
+                .try_into()
+                .map_err(|_| wrong_length(16))
+                .and_then(Self::two_key_3des),
+            KeyType::ThreeKey3Des => key
+                .try_into()
+                .map(Self::three_key_3des)
+                .map_err(|_| wrong_length(24)),
+            KeyType::Aes => key.try_into().map(Self::aes).map_err(|_| wrong_length(16)),
+        }
+    }
+
+    /// The key of a card in delivery state and of a new application: all zero, version 0.
+    #[must_use]
+    pub fn zero(family: KeyFamily) -> Self {
+        let key_type = match family {
+            KeyFamily::Des | KeyFamily::Unknown => KeyType::Des,
+            KeyFamily::ThreeKey3Des => KeyType::ThreeKey3Des,
+            KeyFamily::Aes => KeyType::Aes,
+        };
+        Self::new(key_type, [0; 24])
+    }
+
+    fn new(key_type: KeyType, bytes: [u8; 24]) -> Self {
+        Self {
+            key_type,
+            bytes,
+            aes_version: 0,
+        }
+    }
+
+    /// The same key with another version.
+    ///
+    /// In a DES-family key this sets low bits: those of the first eight bytes to the version;
+    /// those of the second half of a DES key to the same, so that it stays single DES, and of a
+    /// 2K3DES key to the complement, so that its halves always differ (as libfreefare does).
+    #[must_use]
+    pub fn with_version(mut self, version: u8) -> Self {
+        let halves = match self.key_type {
+            KeyType::Aes => {
+                self.aes_version = version;
+                return self;
+            }
+            KeyType::Des => [version, version],
+            KeyType::TwoKey3Des => [version, !version],
+            KeyType::ThreeKey3Des => {
+                set_low_bits(self.bytes.iter_mut().take(8), version);
+                return self;
+            }
+        };
+        for (half, version) in self.bytes.chunks_exact_mut(8).zip(halves) {
+            set_low_bits(half.iter_mut(), version);
+        }
+        self
+    }
+
+    /// The type.
+    #[must_use]
+    pub const fn key_type(&self) -> KeyType {
+        self.key_type
+    }
+
+    /// The version.
+    #[must_use]
+    pub fn version(&self) -> u8 {
+        match self.key_type {
+            KeyType::Aes => self.aes_version,
+            _ => self
+                .bytes
+                .iter()
+                .take(8)
+                .fold(0, |version, byte| (version << 1) | (byte & 1)),
+        }
+    }
+
+    /// The bytes as the card stores them and ChangeKey sends them: 16, or 24 for 3K3DES.
+    pub(in crate::pcd) fn stored(&self) -> &[u8] {
+        self.bytes
+            .get(..self.key_type.stored_len())
+            .unwrap_or_default()
+    }
+
+    /// The bytes for the cipher: all 24, of which it takes what it needs.
+    pub(in crate::pcd) const fn cipher_bytes(&self) -> &[u8; 24] {
+        &self.bytes
+    }
+
+    /// A session key from its bytes; the caller wipes its own copy.
+    pub(in crate::pcd) fn from_session_bytes(
+        key_type: KeyType,
+        bytes: &Zeroizing<[u8; 24]>,
+    ) -> Self {
+        Self::new(key_type, **bytes)
+    }
+}
+
+fn set_low_bits<'a>(bytes: impl Iterator<Item = &'a mut u8>, version: u8) {
+    for (bit, byte) in (0..8).rev().zip(bytes) {
+        *byte = (*byte & !1) | ((version >> bit) & 1);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, ..)", self.key_type)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn equal_halves_are_single_des() {
+        let half = [1, 2, 3, 4, 5, 6, 7, 8];
+        let mut doubled = [0; 16];
+        doubled[..8].copy_from_slice(&half);
+        doubled[8..].copy_from_slice(&half);
+        let key = Key::two_key_3des(doubled).unwrap();
+        assert_eq!(key.key_type(), KeyType::Des);
+        assert_eq!(key.stored(), Key::des(half).stored());
+        assert_eq!(key.stored(), doubled);
+    }
+
+    #[test]
+    fn halves_that_differ_in_version_bits_only_are_refused() {
+        let mut key = [0x10; 16];
+        key[15] = 0x11;
+        assert_eq!(Key::two_key_3des(key).unwrap_err(), KeyError::Ambiguous);
+        key[15] = 0x12;
+        assert_eq!(
+            Key::two_key_3des(key).unwrap().key_type(),
+            KeyType::TwoKey3Des
+        );
+    }
+
+    #[test]
+    fn a_version_keeps_the_type() {
+        for version in [0, 0x55, 0x80, 0xFF] {
+            let keys = [
+                Key::des([0x32; 8]),
+                Key::two_key_3des([1, 2, 3, 4, 5, 6, 7, 8, 8, 7, 6, 5, 4, 3, 2, 1]).unwrap(),
+                Key::three_key_3des([0x77; 24]),
+                Key::aes([0x77; 16]),
+            ];
+            for key in keys {
+                let key_type = key.key_type();
+                let key = key.with_version(version);
+                assert_eq!((key.key_type(), key.version()), (key_type, version));
+                if key_type == KeyType::Des {
+                    assert_eq!(key.stored()[..8], key.stored()[8..]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        assert!(Key::from_slice(KeyType::Des, &[0; 8]).is_ok());
+        assert!(Key::from_slice(KeyType::ThreeKey3Des, &[0; 24]).is_ok());
+        assert!(Key::from_slice(KeyType::Aes, &[0; 16]).is_ok());
+        for (key_type, len) in [
+            (KeyType::Des, 16),
+            (KeyType::TwoKey3Des, 8),
+            (KeyType::ThreeKey3Des, 16),
+            (KeyType::Aes, 24),
+        ] {
+            assert!(matches!(
+                Key::from_slice(key_type, &[0x5A; 24][..len]),
+                Err(KeyError::Length { .. })
+            ));
+        }
+        assert_eq!(Key::zero(KeyFamily::ThreeKey3Des).stored(), [0; 24]);
+    }
+
+    #[test]
+    fn a_key_does_not_print_itself() {
+        let key = Key::aes([0xA7; 16]).with_version(0xA7);
+        let text = format!("{key:?}");
+        assert!(!text.contains("167") && !text.to_uppercase().contains("A7"));
+    }
+}

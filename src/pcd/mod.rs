@@ -1,0 +1,31 @@
+//! The reader side: keys, handshakes, secure messaging, commands, sessions, drivers.
+//!
+//! | room | for | knows |
+//! |---|---|---|
+//! | `key` | card keys | |
+//! | `crypto` | ciphers in CBC, chained CMAC, CRCs | keys |
+//! | `auth` | handshakes in two halves | crypto |
+//! | `channel` | secure messaging | crypto |
+//! | `protection` | which protection applies | settings and rights |
+//! | [`command`] | one file per command | protection |
+//! | `exchange` | one command as a machine | channel, frames |
+//! | `session` | what is known of the card | exchange |
+//! | `driver` | I/O | machines |
+//!
+//! What is not re-exported is visible in here only: the software card cannot borrow it.
+
+mod auth;
+mod channel;
+pub mod command;
+mod crypto;
+mod driver;
+mod exchange;
+mod key;
+mod protection;
+mod session;
+
+pub use auth::{Authenticate, Messaging, SessionKey};
+pub use driver::{AsyncTransport, Link, RunError, Traced, Transport};
+pub use exchange::{Exchange, LinkFormat, Machine, Step};
+pub use key::{Key, KeyError};
+pub use session::{Authenticated, Session, Unauthenticated};

@@ -1,0 +1,293 @@
+//! The session with one card.
+//!
+//! For: what the reader knows of the card's state — which level is selected, who is
+//! authenticated, the secure messaging, the files' settings — and the rule that it is lost as
+//! soon as the card may have gone another way. May not know: frames, commands (each brings its
+//! own method, see [`crate::command`]), transports.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use rand_core::TryCryptoRng;
+use zeroize::Zeroizing;
+
+use crate::error::{ErrorKind, Misuse, Outcome};
+use crate::pcd::auth::{Authenticate, SessionKey};
+use crate::pcd::channel::Channel;
+use crate::pcd::key::Key;
+use crate::pcd::protection::FileCache;
+use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType};
+
+/// Mark of a session without authentication.
+#[derive(Debug)]
+pub enum Unauthenticated {}
+
+/// Mark of a session with authentication.
+#[derive(Debug)]
+pub enum Authenticated {}
+
+/// What the reader knows of one card, from activation to removal.
+///
+/// A session starts unauthenticated at the PICC level; a handshake turns it into an authenticated
+/// one. Commands that end the authentication take the session by value and give another back. In
+/// the type is only whether there is authentication; D40 or EV1 messaging shows at run time.
+///
+/// **Lost.** While a command is out the session is lost, and only its authentic end brings it
+/// back. A refusal in an authenticated session, a wrong MAC, a reader error, a dropped future, a
+/// machine that is forgotten: all leave it lost, and every further command fails with
+/// [`Misuse::SessionLost`] and sends nothing. Go on with [`Session::select_application`], which
+/// works from any state, or with [`Session::new`] after a new activation. The keys of a lost
+/// session are wiped at once.
+///
+/// A session knows the settings of the files it has seen. It belongs to one card: make a new one
+/// for each.
+///
+/// ```
+/// use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::{KeyFamily, KeyNo}};
+///
+/// let mut reader = VirtualReader::default();
+/// let mut rng = getrandom::SysRng;
+/// let mut session = Session::new()
+///     .authenticate_iso(KeyNo::MASTER, &Key::zero(KeyFamily::Des), &mut rng)
+///     .run(&mut reader)?;
+/// let uid = session.get_card_uid().run(&mut reader)?;
+/// println!("card {uid}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Session<S> {
+    pub(in crate::pcd) inner: Inner,
+    state: PhantomData<S>,
+}
+
+/// The session without its type state.
+pub struct Inner {
+    pub(in crate::pcd) channel: Channel,
+    /// An exchange is out.
+    pub(in crate::pcd) busy: bool,
+    /// Who is authenticated.
+    pub(in crate::pcd) key: Option<(KeyNo, KeyType)>,
+    pub(in crate::pcd) place: Place,
+}
+
+/// Where the reader is on the card, and what it has seen there.
+#[derive(Clone)]
+pub(in crate::pcd) struct Place {
+    pub(in crate::pcd) selected: Aid,
+    pub(in crate::pcd) files: FileCache,
+}
+
+impl Inner {
+    pub(in crate::pcd) const fn ready(&self) -> Result<(), Misuse> {
+        match self.channel {
+            Channel::Lost => Err(Misuse::SessionLost),
+            _ if self.busy => Err(Misuse::SessionLost),
+            _ => Ok(()),
+        }
+    }
+
+    /// An exchange has ended in an error. Without authentication a refusal changes nothing:
+    /// there is no chain that could have broken.
+    pub(in crate::pcd) fn after_failure(&mut self, outcome: Outcome) {
+        self.busy = false;
+        if !(matches!(self.channel, Channel::Open) && outcome == Outcome::Refused) {
+            self.channel = Channel::Lost;
+            self.place.files = FileCache::EMPTY;
+        }
+    }
+
+    pub(in crate::pcd) fn key_no(&self) -> Option<KeyNo> {
+        self.key.map(|(key_no, _)| key_no)
+    }
+
+    pub(in crate::pcd) const fn require_picc_level(&self) -> Result<(), Misuse> {
+        if self.place.selected.is_picc() {
+            Ok(())
+        } else {
+            Err(Misuse::NotAtPiccLevel)
+        }
+    }
+
+    pub(in crate::pcd) const fn require_application(&self) -> Result<(), Misuse> {
+        if self.place.selected.is_picc() {
+            Err(Misuse::NotInApplication)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Session<Unauthenticated> {
+    /// For a card that has just been activated: PICC level, nobody authenticated.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::at_level(Aid::PICC)
+    }
+
+    /// For a card on which `selected` is known to be selected and nobody is authenticated, for
+    /// instance because another program has selected it.
+    #[must_use]
+    pub const fn at_level(selected: Aid) -> Self {
+        Self {
+            inner: Inner {
+                channel: Channel::Open,
+                busy: false,
+                key: None,
+                place: Place {
+                    selected,
+                    files: FileCache::EMPTY,
+                },
+            },
+            state: PhantomData,
+        }
+    }
+}
+
+impl Default for Session<Unauthenticated> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session<Authenticated> {
+    pub(in crate::pcd) fn opened(
+        session_key: &SessionKey,
+        key_no: KeyNo,
+        key_type: KeyType,
+        place: Place,
+    ) -> Self {
+        Self {
+            inner: Inner {
+                channel: Channel::new(session_key),
+                busy: false,
+                key: Some((key_no, key_type)),
+                place,
+            },
+            state: PhantomData,
+        }
+    }
+
+    /// The number of the key that is authenticated.
+    #[must_use]
+    pub fn key_in_use(&self) -> KeyNo {
+        // An authenticated session always has one.
+        self.inner.key_no().unwrap_or(KeyNo::MASTER)
+    }
+}
+
+impl<S> Session<S> {
+    /// The selected application, or [`Aid::PICC`].
+    #[must_use]
+    pub const fn selected(&self) -> Aid {
+        self.inner.place.selected
+    }
+
+    /// Whether reader and card may have lost step; then no command but
+    /// [`Session::select_application`] and a handshake is sent.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.inner.ready().is_err()
+    }
+
+    /// Tells the session the settings of a file, so that it needs not ask the card for them.
+    ///
+    /// They decide in which mode the file's data travel. Wrong settings make the card refuse;
+    /// they never make the library take data for authentic that are not protected as stated
+    /// here.
+    pub fn assume_file_settings(&mut self, file: FileNo, settings: &FileSettings) {
+        self.inner.place.files.put(file, settings);
+    }
+
+    /// AuthenticateAES (`AA`): for AES keys.
+    ///
+    /// `rng` gives RndA; if it fails, the machine says so and sends nothing.
+    ///
+    /// ```
+    /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
+    /// # let mut reader = VirtualReader::with_purse();
+    /// let key = Key::aes([0; 16]);
+    /// let aid = Aid::new(0x00_DE16)?;
+    /// let session = Session::new().select_application(aid).run(&mut reader)?;
+    /// let session = session
+    ///     .authenticate_aes(KeyNo::new(0)?, &key, &mut getrandom::SysRng)
+    ///     .run(&mut reader)?;
+    /// assert_eq!(session.key_in_use().number(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn authenticate_aes<'k, R: TryCryptoRng + ?Sized>(
+        self,
+        key_no: KeyNo,
+        key: &'k Key,
+        rng: &mut R,
+    ) -> Authenticate<'k> {
+        self.authenticate(AuthScheme::Aes, key_no, key, rng)
+    }
+
+    /// AuthenticateISO (`1A`): for DES, 2K3DES and 3K3DES keys, with EV1 messaging.
+    pub fn authenticate_iso<'k, R: TryCryptoRng + ?Sized>(
+        self,
+        key_no: KeyNo,
+        key: &'k Key,
+        rng: &mut R,
+    ) -> Authenticate<'k> {
+        self.authenticate(AuthScheme::Iso, key_no, key, rng)
+    }
+
+    /// Authenticate (`0A`): for DES and 2K3DES keys, with D40 messaging.
+    ///
+    /// D40 messaging authenticates nothing but MACed and enciphered file data and has CRC16 and
+    /// 32-bit MACs; use it only with cards that know no better.
+    pub fn authenticate_legacy<'k, R: TryCryptoRng + ?Sized>(
+        self,
+        key_no: KeyNo,
+        key: &'k Key,
+        rng: &mut R,
+    ) -> Authenticate<'k> {
+        self.authenticate(AuthScheme::Legacy, key_no, key, rng)
+    }
+
+    /// Any of the three.
+    pub fn authenticate<'k, R: TryCryptoRng + ?Sized>(
+        self,
+        scheme: AuthScheme,
+        key_no: KeyNo,
+        key: &'k Key,
+        rng: &mut R,
+    ) -> Authenticate<'k> {
+        let mut rnd_a = Zeroizing::new([0; 16]);
+        let rnd_a = match rng.try_fill_bytes(rnd_a.as_mut()) {
+            Ok(()) => Ok(rnd_a),
+            Err(_) => Err(ErrorKind::Randomness),
+        };
+        Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
+    }
+
+    /// Any of the three with a fixed RndA, of which DES and 2K3DES use the first 8 bytes. A nonce
+    /// that is not random and fresh gives the session away: this is for replaying recordings.
+    pub fn authenticate_with_fixed_nonce_for_testing_only<'k>(
+        self,
+        scheme: AuthScheme,
+        key_no: KeyNo,
+        key: &'k Key,
+        rnd_a: [u8; 16],
+    ) -> Authenticate<'k> {
+        let rnd_a = Ok(Zeroizing::new(rnd_a));
+        Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
+    }
+
+    /// Gives up the authentication on the reader's side; the card keeps its own until the next
+    /// selection, handshake or removal. The level stays selected.
+    #[must_use]
+    pub fn into_unauthenticated(self) -> Session<Unauthenticated> {
+        Session::at_level(self.inner.place.selected)
+    }
+}
+
+impl<S> fmt::Debug for Session<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("selected", &self.selected())
+            .field("key_in_use", &self.inner.key_no())
+            .field("lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}
