@@ -5,3 +5,9 @@
 extern crate std;
 
 pub mod wire;
+
+#[cfg(feature = "picc")]
+extern crate alloc;
+
+#[cfg(feature = "picc")]
+pub mod picc;
