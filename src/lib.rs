@@ -1,5 +1,89 @@
-//! MIFARE DESFire EV1 protocol library.
+//! Talks to MIFARE DESFire EV1 cards: commands, authentication and secure messaging, without I/O,
+//! without a heap, without trust in what comes from the card.
+//!
+//! # The card
+//!
+//! A DESFire EV1 is a contactless card with a small file system. At the **PICC level** (the card
+//! itself, AID 000000) there is one key and up to 28 **applications**, each named by a three-byte
+//! **AID**. An application has up to 14 **keys** and up to 32 **files** of five types: standard
+//! and backup data, value, linear and cyclic records. Each file says which key may read, write or
+//! change it, and in which **communication mode** its data travel: plain, with a MAC, or
+//! enciphered. Changes to all but standard files are pending until CommitTransaction makes them
+//! valid together.
+//!
+//! The reader (**PCD**) speaks to the card (**PICC**) in **frames**: a command byte and its
+//! parameters one way, a status byte and data the other; `AF` continues what is longer than a
+//! frame. PC/SC readers carry the same frames **wrapped** in ISO 7816-4 APDUs. After a handshake
+//! with one of the keys both sides share a **session key**, and **secure messaging** protects what
+//! follows: *EV1* messaging after AuthenticateISO and AuthenticateAES, with a CMAC that chains
+//! every command and reply to all before it; *D40* messaging, of the card's predecessor, after the
+//! legacy Authenticate.
+//!
+//! # A whole run
+//!
+//! On the software card that comes with the crate (feature `picc`); with a reader only the first
+//! line changes.
+//!
+//! ```
+//! use desfire_ev1::{Key, Machine, Session, VirtualReader};
+//! use desfire_ev1::wire::{Amount, FileNo, KeyNo};
+//!
+//! let mut reader = VirtualReader::demo();
+//! let mut rng = getrandom::SysRng;
+//! let purse = FileNo::new(2)?;
+//!
+//! let session = Session::new()
+//!     .select_application(VirtualReader::DEMO_AID)
+//!     .run(&mut reader)?;
+//! let mut session = session
+//!     .authenticate_aes(KeyNo::MASTER, &Key::aes([0; 16]), &mut rng)
+//!     .run(&mut reader)?;
+//! let before = session.get_value(purse).run(&mut reader)?;
+//! session.debit(purse, Amount::new(250)?).run(&mut reader)?;
+//! session.commit_transaction().run(&mut reader)?;
+//! assert_eq!(session.get_value(purse).run(&mut reader)?, before - 250);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it is built
+//!
+//! - A method of [`Session`] makes a command; nothing happens until it is run over a
+//!   [`Transport`] with [`Machine::run`], over an [`AsyncTransport`] with
+//!   [`Machine::run_async`], or stepped by hand over any link with [`Machine::start`] and
+//!   [`Machine::step`].
+//! - Nothing decoded leaves the library before its MAC or CRC has been checked. A missing, short
+//!   or wrong one is an error, wipes the caller's buffer, and ends the session. There is no lenient
+//!   mode.
+//! - Every [`Error`] says what became of the command: [`Outcome`].
+//! - The communication mode follows from the file's settings and rights, which the session asks
+//!   for once per file (GetFileSettings, one exchange) unless it is told
+//!   ([`Session::assume_file_settings`], [`Exchange::comm_mode`]).
+//!
+//! [`command`] lists the commands, [`wire`] holds the values that occur in them.
+//!
+//! # Features
+//!
+//! None is on by default; the core is `no_std` and allocates nothing.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `alloc` | transports in a `Box` |
+//! | `picc` | the software card, `picc`, and [`VirtualReader`]; implies `alloc` |
+//!
+//! # Security
+//!
+//! - Keys, session keys and nonces are wiped when dropped, MACs and proofs compared in constant
+//!   time; no error and no `Debug` holds a secret. The block ciphers are RustCrypto's; DES is
+//!   table-driven there and not constant-time on machines with a cache.
+//! - Error statuses of the card carry no MAC: see [`Outcome::Refused`].
+//! - D40 messaging is weak (CRC16, 32-bit MAC, most replies unprotected) and is there for old
+//!   cards only.
+//! - An EV1 CRC32 inside ciphertext detects tampering with a chance of failure of 2⁻³²; a CMAC
+//!   with one of 2⁻⁶⁴. Prefer MACed or enciphered files as you need confidentiality, not for
+//!   strength.
+//! - This crate has had no outside audit.
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -8,6 +92,10 @@ extern crate std;
 
 pub mod error;
 mod pcd;
+#[cfg(feature = "picc")]
+pub mod picc;
+#[cfg(feature = "picc")]
+mod virtual_reader;
 pub mod wire;
 
 pub use error::{Error, Outcome};
@@ -16,3 +104,5 @@ pub use pcd::{
     Machine, Messaging, RunError, Session, SessionKey, Step, Traced, Transport, Unauthenticated,
     command,
 };
+#[cfg(feature = "picc")]
+pub use virtual_reader::{CardMute, VirtualReader};

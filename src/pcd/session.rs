@@ -203,7 +203,7 @@ impl<S> Session<S> {
     ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
-    /// # let mut reader = VirtualReader::with_purse();
+    /// # let mut reader = VirtualReader::demo();
     /// let key = Key::aes([0; 16]);
     /// let aid = Aid::new(0x00_DE16)?;
     /// let session = Session::new().select_application(aid).run(&mut reader)?;
