@@ -68,6 +68,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `alloc` | transports in a `Box` |
+//! | `internals` | nothing to rely on: doors for this crate's own tests, benches and fuzz targets |
 //! | `picc` | the software card, `picc`, and [`VirtualReader`]; implies `alloc` |
 //!
 //! # Security
@@ -99,6 +100,9 @@ mod virtual_reader;
 pub mod wire;
 
 pub use error::{Error, Outcome};
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use pcd::internals;
 pub use pcd::{
     AsyncTransport, Authenticate, Authenticated, Exchange, Key, KeyError, Link, LinkFormat,
     Machine, Messaging, RunError, Session, SessionKey, Step, Traced, Transport, Unauthenticated,

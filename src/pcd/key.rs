@@ -49,6 +49,11 @@ pub enum KeyError {
         "the halves of the 2K3DES key differ only in their lowest bits, and cards may take it for single DES"
     )]
     Ambiguous,
+    /// The input of a diversification is empty or too long, or the key is single DES.
+    #[error(
+        "diversification takes 1 to 31 bytes for AES and 1 to 15 for 2K3DES and 3K3DES, and there is no rule for DES"
+    )]
+    DiversificationInput,
     /// The number of bytes does not fit the type.
     #[error("a {key_type} key has {expected} bytes, not {found}")]
     Length {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `key` | card keys | |
 //! | `crypto` | ciphers in CBC, chained CMAC, CRCs | keys |
+//! | `diversify` | AN10922 | crypto |
 //! | `auth` | handshakes in two halves | crypto |
 //! | `channel` | secure messaging | crypto |
 //! | `protection` | which protection applies | settings and rights |
@@ -18,8 +19,11 @@ mod auth;
 mod channel;
 pub mod command;
 mod crypto;
+mod diversify;
 mod driver;
 mod exchange;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod key;
 mod protection;
 mod session;

@@ -27,6 +27,11 @@ pub struct SessionKey {
 }
 
 impl SessionKey {
+    #[cfg(feature = "internals")]
+    pub(in crate::pcd) const fn new(messaging: Messaging, key: Key) -> Self {
+        Self { messaging, key }
+    }
+
     /// The messaging that it is for.
     #[must_use]
     pub const fn messaging(&self) -> Messaging {

@@ -40,6 +40,16 @@ impl Ev1 {
         }
     }
 
+    #[cfg(feature = "internals")]
+    pub(super) fn iv(&self) -> &[u8] {
+        self.iv.bytes(self.block_len())
+    }
+
+    #[cfg(feature = "internals")]
+    pub(super) fn set_iv(&mut self, iv: Iv) {
+        self.iv = iv;
+    }
+
     pub(super) const fn block_len(&self) -> usize {
         self.cipher.block_len()
     }

@@ -77,10 +77,6 @@ pub enum ReplyProtection {
 }
 
 /// The state of secure messaging with one card.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the core has no heap to box the key schedules in"
-)]
 pub(in crate::pcd) enum Channel {
     /// No authentication.
     Open,
@@ -96,6 +92,21 @@ impl Channel {
         match key.messaging() {
             Messaging::D40 => Self::D40(D40::new(key.key())),
             Messaging::Ev1 => Self::Ev1(Ev1::new(key.key())),
+        }
+    }
+
+    #[cfg(feature = "internals")]
+    pub(in crate::pcd) fn iv(&self) -> Option<&[u8]> {
+        match self {
+            Self::Ev1(ev1) => Some(ev1.iv()),
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "internals")]
+    pub(in crate::pcd) fn set_iv(&mut self, iv: crate::pcd::crypto::cipher::Iv) {
+        if let Self::Ev1(ev1) = self {
+            ev1.set_iv(iv);
         }
     }
 

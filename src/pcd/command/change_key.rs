@@ -310,12 +310,12 @@ mod tests {
         let (key_no, old) = (KeyNo::new(1).unwrap(), Key::zero(KeyFamily::Aes));
         let new = Key::aes(NEW).with_version(0x10);
         let sent = "c4 01 e7eccb6bd1ca64bc161a12b1c024f71430337408c8a87eacab7a1ff18951fca3";
-        let script = [(&*sent, "00 2128d3cd9c9acfff")];
+        let script = [(sent, "00 2128d3cd9c9acfff")];
         let mut live = part_16();
         native(live.change_key(key_no, &old, &new), &script).unwrap();
         assert!(!live.is_lost());
         // The bare status of another reply proves nothing here.
-        let script = [(&*sent, "00")];
+        let script = [(sent, "00")];
         let mut live = part_16();
         let error = native(live.change_key(key_no, &old, &new), &script).unwrap_err();
         assert_eq!(

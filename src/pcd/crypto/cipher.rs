@@ -31,6 +31,16 @@ impl Iv {
         self.0.get(..block_len).unwrap_or_default()
     }
 
+    /// From at most a block's bytes.
+    #[cfg(feature = "internals")]
+    pub(in crate::pcd) fn from_slice(bytes: &[u8]) -> Self {
+        let mut iv = Self::ZERO;
+        for (to, from) in iv.0.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        iv
+    }
+
     fn load<N: ArraySize>(&self) -> Array<u8, N> {
         let mut block = Array::default();
         for (to, from) in block.iter_mut().zip(self.0) {
@@ -48,10 +58,6 @@ impl Iv {
 }
 
 /// A key schedule.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the core has no heap to box the larger schedules in"
-)]
 pub(in crate::pcd) enum Cipher {
     Des(Des),
     TwoKey3Des(TdesEde2),

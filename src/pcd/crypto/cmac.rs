@@ -24,6 +24,11 @@ impl Subkeys {
         let k2 = double(k1.get(..len).unwrap_or_default());
         Self { k1, k2 }
     }
+
+    #[cfg(feature = "internals")]
+    pub(in crate::pcd) fn bytes(&self, block_len: usize) -> [&[u8]; 2] {
+        [&self.k1, &self.k2].map(|subkey| subkey.get(..block_len).unwrap_or_default())
+    }
 }
 
 /// Doubling in GF(2^64) or GF(2^128), in constant time: the top bit of a secret decides.
@@ -72,19 +77,33 @@ pub(in crate::pcd) fn cmac(cipher: &Cipher, subkeys: &Subkeys, iv: &mut Iv, part
             rest = later;
         }
     }
-    let subkey = if fill == block_len {
-        &subkeys.k1
-    } else {
+    let complete = fill == block_len;
+    if !complete {
         for (i, byte) in held.iter_mut().enumerate().skip(fill) {
             *byte = if i == fill { 0x80 } else { 0 };
         }
-        &subkeys.k2
-    };
-    for (byte, key) in held.iter_mut().zip(subkey) {
-        *byte ^= key;
     }
-    cipher.cbc_absorb(iv, held.get(..block_len).unwrap_or_default());
+    let last = held.get(..block_len).unwrap_or_default();
+    absorb_last(cipher, subkeys, iv, last, complete);
     held.zeroize();
+}
+
+/// The last step of a CMAC: `last` is one block, `complete` or already padded.
+pub(in crate::pcd) fn absorb_last(
+    cipher: &Cipher,
+    subkeys: &Subkeys,
+    iv: &mut Iv,
+    last: &[u8],
+    complete: bool,
+) {
+    let block_len = cipher.block_len();
+    let subkey = if complete { &subkeys.k1 } else { &subkeys.k2 };
+    let mut block = [0; MAX_BLOCK];
+    for ((to, from), key) in block.iter_mut().zip(last).zip(subkey) {
+        *to = from ^ key;
+    }
+    cipher.cbc_absorb(iv, block.get(..block_len).unwrap_or_default());
+    block.zeroize();
 }
 
 #[cfg(test)]
