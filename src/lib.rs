@@ -99,6 +99,11 @@ pub mod picc;
 mod virtual_reader;
 pub mod wire;
 
+/// The README's example is a test.
+#[cfg(all(doctest, feature = "picc"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 pub use error::{Error, Outcome};
 #[cfg(feature = "internals")]
 #[doc(hidden)]

@@ -1,0 +1,112 @@
+//! What the examples share: a reader that shows what goes through it, and ways to print.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use desfire_ev1::{Link, Machine, RunError, Traced, VirtualReader};
+
+/// Whatever goes wrong in an example ends up in front of a person.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Ends an example: prints what went wrong, with its causes, to standard error.
+pub fn exit(result: Outcome<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+/// Ends an example that was called wrongly.
+pub fn usage(error: impl fmt::Display) -> ExitCode {
+    eprintln!("error: {error}\nTry --help.");
+    ExitCode::from(2)
+}
+
+/// What has gone over the link.
+#[derive(Clone, Copy, Default)]
+pub struct Traffic {
+    pub exchanges: usize,
+    pub to_card: usize,
+    pub from_card: usize,
+}
+
+/// How many bytes one printed line shows.
+const BYTES_PER_LINE: usize = 24;
+
+type Show = Box<dyn FnMut(&[u8], &[u8])>;
+
+/// A card on a reader, with a trace of every byte if wanted.
+pub struct Desk {
+    reader: Traced<VirtualReader, Show>,
+    asynchronous: bool,
+    traffic: Rc<Cell<Traffic>>,
+    lines: Rc<RefCell<Vec<String>>>,
+}
+
+impl Desk {
+    /// Puts a card on the desk; its commands run over the async driver if asked for.
+    pub fn new(reader: VirtualReader, asynchronous: bool) -> Self {
+        let traffic = Rc::new(Cell::new(Traffic::default()));
+        let lines = Rc::new(RefCell::new(Vec::new()));
+        let (counted, kept) = (Rc::clone(&traffic), Rc::clone(&lines));
+        let show: Show = Box::new(move |command, reply| {
+            let mut traffic: Traffic = counted.get();
+            traffic.exchanges += 1;
+            traffic.to_card += command.len();
+            traffic.from_card += reply.len();
+            counted.set(traffic);
+            kept.borrow_mut().extend(hex_lines('>', command));
+            kept.borrow_mut().extend(hex_lines('<', reply));
+        });
+        Self {
+            reader: Traced::new(reader, show),
+            asynchronous,
+            traffic,
+            lines,
+        }
+    }
+
+    /// What has gone over the link since the last time.
+    pub fn take_traffic(&mut self) -> Traffic {
+        self.traffic.take()
+    }
+
+    /// Runs one command and prints it: what it is for, how it is protected, the bytes, the result.
+    pub fn step<M: Machine>(
+        &mut self,
+        what: &str,
+        protection: &str,
+        machine: M,
+        result: impl FnOnce(&M::Output) -> String,
+    ) -> Result<M::Output, RunError<<VirtualReader as Link>::Error>> {
+        let name = machine.command().to_string();
+        println!("  {what:<34} {name:<24} {protection}");
+        let done = if self.asynchronous {
+            pollster::block_on(machine.run_async(&mut self.reader))
+        } else {
+            machine.run(&mut self.reader)
+        };
+        for line in self.lines.borrow_mut().drain(..) {
+            println!("{line}");
+        }
+        if let Ok(output) = &done {
+            println!("    = {}", result(output));
+        }
+        done
+    }
+}
+
+fn hex_lines(direction: char, bytes: &[u8]) -> Vec<String> {
+    bytes
+        .chunks(BYTES_PER_LINE)
+        .enumerate()
+        .map(|(index, chunk)| {
+            let mark = if index == 0 { direction } else { ' ' };
+            let digits: Vec<String> = chunk.iter().map(|byte| format!("{byte:02X}")).collect();
+            format!("    {mark} {}", digits.join(" "))
+        })
+        .collect()
+}
