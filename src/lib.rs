@@ -69,7 +69,7 @@
 //! |---|---|
 //! | `alloc` | transports in a `Box` |
 //! | `internals` | nothing to rely on: doors for this crate's own tests, benches and fuzz targets |
-//! | `picc` | the software card, `picc`, and [`VirtualReader`]; implies `alloc` |
+//! | `picc` | the software card, `picc`, and `VirtualReader`; implies `alloc` |
 //!
 //! # Security
 //!
