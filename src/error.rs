@@ -217,6 +217,9 @@ pub enum Misuse {
     /// The command belongs to an application.
     #[error("this works inside an application only; select one")]
     NotInApplication,
+    /// Nothing is pending that could be committed or aborted.
+    #[error("nothing has been changed in this transaction")]
+    NothingPending,
     /// A name or list cannot be sent in this form.
     #[error("{0}")]
     Invalid(&'static str),

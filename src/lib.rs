@@ -110,8 +110,8 @@ pub use error::{Error, Outcome};
 pub use pcd::internals;
 pub use pcd::{
     AsyncTransport, Authenticate, Authenticated, Exchange, Key, KeyError, Link, LinkFormat,
-    Machine, Messaging, RunError, Session, SessionKey, Step, Traced, Transport, Unauthenticated,
-    command,
+    Machine, Messaging, RunError, Session, SessionKey, Step, Traced, Transaction, Transport,
+    Unauthenticated, command,
 };
 #[cfg(feature = "picc")]
 pub use virtual_reader::{CardMute, VirtualReader};

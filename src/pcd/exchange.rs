@@ -204,6 +204,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             .begin(&mut inner.channel, command, protection)
             .map_err(not_sent)?;
         inner.busy = true;
+        inner.place.pending |= command.leaves_pending(inner);
         self.state = State::Running;
         Ok(sent)
     }

@@ -11,6 +11,7 @@
 //! | [`command`] | one file per command | protection |
 //! | `exchange` | one command as a machine | channel, frames |
 //! | `session` | what is known of the card | exchange |
+//! | `transaction` | changes that belong together | session |
 //! | `driver` | I/O | machines |
 //!
 //! What is not re-exported is visible in here only: the software card cannot borrow it.
@@ -27,9 +28,11 @@ pub mod internals;
 mod key;
 mod protection;
 mod session;
+mod transaction;
 
 pub use auth::{Authenticate, Messaging, SessionKey};
 pub use driver::{AsyncTransport, Link, RunError, Traced, Transport};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use key::{Key, KeyError};
 pub use session::{Authenticated, Session, Unauthenticated};
+pub use transaction::Transaction;

@@ -74,6 +74,8 @@ pub struct Inner {
 pub(in crate::pcd) struct Place {
     pub(in crate::pcd) selected: Aid,
     pub(in crate::pcd) files: FileCache,
+    /// Changes may be waiting for CommitTransaction; they outlive an authentication.
+    pub(in crate::pcd) pending: bool,
 }
 
 impl Inner {
@@ -90,9 +92,15 @@ impl Inner {
     pub(in crate::pcd) fn after_failure(&mut self, outcome: Outcome) {
         self.busy = false;
         if !(matches!(self.channel, Channel::Open) && outcome == Outcome::Refused) {
-            self.channel = Channel::Lost;
-            self.place.files = FileCache::EMPTY;
+            self.lose();
         }
+    }
+
+    /// Reader and card no longer agree. Drops the keys, which wipes them.
+    pub(in crate::pcd) fn lose(&mut self) {
+        self.channel = Channel::Lost;
+        self.place.files = FileCache::EMPTY;
+        self.place.pending = false;
     }
 
     pub(in crate::pcd) fn key_no(&self) -> Option<KeyNo> {
@@ -135,6 +143,7 @@ impl Session<Unauthenticated> {
                 place: Place {
                     selected,
                     files: FileCache::EMPTY,
+                    pending: false,
                 },
             },
             state: PhantomData,

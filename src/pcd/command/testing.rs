@@ -84,6 +84,7 @@ pub(crate) fn session(
         Place {
             selected: Aid::new(selected).unwrap(),
             files: crate::pcd::protection::FileCache::EMPTY,
+            pending: false,
         },
     );
     let session_key = session_key(scheme, key, rnd_a, rnd_b);
