@@ -220,7 +220,7 @@ fn personalise<R: TryCryptoRng>(desk: &mut Desk, layout: &Layout, rng: &mut R) -
         "select it",
         clear,
         session.select_application(layout.aid),
-        |session| format!("application {}", session.selected()),
+        |_| format!("application {}", layout.aid),
     )?;
     let transport_key = Key::zero(KeyFamily::Aes);
     let mut session = desk.step(
@@ -300,7 +300,7 @@ fn purchase<R: TryCryptoRng>(
         "select the purse",
         "in clear",
         Session::new().select_application(layout.aid),
-        |session| format!("application {}", session.selected()),
+        |_| format!("application {}", layout.aid),
     )?;
     let key = card_key(layout.debiting, uid, layout.aid)?;
     let mut session = desk.step(

@@ -7,7 +7,7 @@
 //!
 //! No error holds a key, a nonce, a MAC or data from the card.
 
-use crate::wire::{CommandCode, FileNo, KeyNo, KeyType, Status, WireError};
+use crate::wire::{FileNo, Instruction, KeyNo, KeyType, Status, StatusWord, WireError};
 
 /// What became of a command that ended in an error.
 ///
@@ -38,7 +38,7 @@ pub enum Outcome {
 #[error("{command}: {kind} ({outcome})")]
 pub struct Error {
     /// The command that failed.
-    pub command: CommandCode,
+    pub command: Instruction,
     /// What became of it.
     pub outcome: Outcome,
     /// Why.
@@ -47,27 +47,31 @@ pub struct Error {
 }
 
 impl Error {
-    pub(crate) fn not_sent(command: CommandCode, kind: impl Into<ErrorKind>) -> Self {
+    pub(crate) fn not_sent(command: impl Into<Instruction>, kind: impl Into<ErrorKind>) -> Self {
         Self {
-            command,
+            command: command.into(),
             outcome: Outcome::NotSent,
             kind: kind.into(),
         }
     }
 
-    pub(crate) fn unknown(command: CommandCode, kind: impl Into<ErrorKind>) -> Self {
+    pub(crate) fn unknown(command: impl Into<Instruction>, kind: impl Into<ErrorKind>) -> Self {
         Self {
-            command,
+            command: command.into(),
             outcome: Outcome::Unknown,
             kind: kind.into(),
         }
     }
 
-    pub(crate) fn refused(command: CommandCode, status: Status) -> Self {
+    /// A refusal was refused; whatever else went wrong after sending leaves the outcome unknown.
+    pub(crate) fn after_sending(command: impl Into<Instruction>, kind: ErrorKind) -> Self {
         Self {
-            command,
-            outcome: Outcome::Refused,
-            kind: ErrorKind::Refused(status),
+            command: command.into(),
+            outcome: match kind {
+                ErrorKind::Refused(_) | ErrorKind::RefusedIso(_) => Outcome::Refused,
+                _ => Outcome::Unknown,
+            },
+            kind,
         }
     }
 
@@ -91,6 +95,9 @@ pub enum ErrorKind {
     /// The card says no.
     #[error("the card refused with {0}: {cause}", cause = .0.cause())]
     Refused(Status),
+    /// The card says no to an ISO 7816-4 command.
+    #[error("the card refused with {0}: {cause}", cause = .0.cause())]
+    RefusedIso(StatusWord),
     /// The card's bytes have the right form but are not proved to be the card's.
     #[error("the reply is not authentic: {0}")]
     Authenticity(#[from] Authenticity),
@@ -220,6 +227,11 @@ pub enum Misuse {
     /// Nothing is pending that could be committed or aborted.
     #[error("nothing has been changed in this transaction")]
     NothingPending,
+    /// No source tells how an EV1 session protects the reply to this ISO command.
+    #[error(
+        "no source tells how the card proves this ISO command in an EV1 session; use the native command"
+    )]
+    IsoWriteInSession,
     /// A name or list cannot be sent in this form.
     #[error("{0}")]
     Invalid(&'static str),

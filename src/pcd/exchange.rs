@@ -21,7 +21,7 @@ use crate::pcd::protection::Protection;
 use crate::pcd::session::{Inner, Session};
 use crate::wire::frame::{FrameBuffer, MAX_COMMAND};
 use crate::wire::{
-    CommMode, CommandCode, FileNo, FileSettings, Framing, ReplyFrame, Status, Writer,
+    CommMode, CommandCode, FileNo, FileSettings, Framing, Instruction, ReplyFrame, Status, Writer,
 };
 
 /// How a link wants its bytes.
@@ -90,7 +90,7 @@ pub trait Machine {
     type Output;
 
     /// The command that is being run, for error texts.
-    fn command(&self) -> CommandCode;
+    fn command(&self) -> Instruction;
 
     /// The first bytes for the card.
     ///
@@ -250,11 +250,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             Ok(())
         });
         if let Err(kind) = learned {
-            let error = match kind {
-                ErrorKind::Refused(status) => Error::refused(CODE, status),
-                kind => Error::unknown(CODE, kind),
-            };
-            return Err(self.fail(error));
+            return Err(self.fail(Error::after_sending(CODE, kind)));
         }
         inner.busy = false;
         self.state = State::Over;
@@ -272,13 +268,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                 Ok(frame) => Ok(Step::Transmit(frame)),
                 Err(misuse) => Err(Error::unknown(self.code, misuse)),
             },
-            Err(kind) => {
-                let error = match kind {
-                    ErrorKind::Refused(status) => Error::refused(self.code, status),
-                    kind => Error::unknown(self.code, kind),
-                };
-                Err(self.fail(error))
-            }
+            Err(kind) => Err(self.fail(Error::after_sending(self.code, kind))),
         }
     }
 
@@ -340,8 +330,8 @@ impl<H: Holder, C: FileCommand> Exchange<H, C> {
 impl<H: Holder, C: Command> Machine for Exchange<H, C> {
     type Output = C::Output;
 
-    fn command(&self) -> CommandCode {
-        self.code
+    fn command(&self) -> Instruction {
+        self.code.into()
     }
 
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {

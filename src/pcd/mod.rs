@@ -9,7 +9,7 @@
 //! | `channel` | secure messaging | crypto |
 //! | `protection` | which protection applies | settings and rights |
 //! | [`command`] | one file per command | protection |
-//! | `exchange` | one command as a machine | channel, frames |
+//! | `exchange`, `iso_exchange` | one command as a machine | channel, frames |
 //! | `session` | what is known of the card | exchange |
 //! | `transaction` | changes that belong together | session |
 //! | `driver` | I/O | machines |
@@ -25,6 +25,7 @@ mod driver;
 mod exchange;
 #[cfg(feature = "internals")]
 pub mod internals;
+mod iso_exchange;
 mod key;
 mod protection;
 mod session;
@@ -33,6 +34,7 @@ mod transaction;
 pub use auth::{Authenticate, Messaging, SessionKey};
 pub use driver::{AsyncTransport, Link, RunError, Traced, Transport};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
+pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};
 pub use session::{Authenticated, Session, Unauthenticated};
 pub use transaction::Transaction;

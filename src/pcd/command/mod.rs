@@ -36,6 +36,7 @@ mod get_key_settings;
 mod get_key_version;
 mod get_value;
 mod get_version;
+pub mod iso;
 mod limited_credit;
 mod raw;
 mod read_data;

@@ -193,7 +193,7 @@ mod tests {
             expected: 3,
             received: 2,
         };
-        assert_eq!((error.kind, error.command), (expected.into(), code));
+        assert_eq!((error.kind, error.command), (expected.into(), code.into()));
         mode.reply_len = Some(9);
         let error = refused_unsent(Session::new().raw(code, &[], &[], &mut buffer, mode));
         assert!(matches!(
