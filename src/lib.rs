@@ -109,9 +109,9 @@ pub use error::{Error, Outcome};
 #[doc(hidden)]
 pub use pcd::internals;
 pub use pcd::{
-    AsyncTransport, Authenticate, Authenticated, Exchange, IsoExchange, Key, KeyError, Link,
-    LinkFormat, Machine, Messaging, RunError, Session, SessionKey, Step, Traced, Transaction,
-    Transport, Unauthenticated, command,
+    AsyncTransport, Authenticate, AuthenticateIso7816, Authenticated, Exchange, IsoExchange, Key,
+    KeyError, Link, LinkFormat, Machine, Messaging, RunError, Session, SessionKey, Step, Traced,
+    Transaction, Transport, Unauthenticated, command,
 };
 #[cfg(feature = "picc")]
 pub use virtual_reader::{CardMute, VirtualReader};

@@ -31,7 +31,7 @@ mod protection;
 mod session;
 mod transaction;
 
-pub use auth::{Authenticate, Messaging, SessionKey};
+pub use auth::{Authenticate, AuthenticateIso7816, Messaging, SessionKey};
 pub use driver::{AsyncTransport, Link, RunError, Traced, Transport};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use iso_exchange::IsoExchange;

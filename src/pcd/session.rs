@@ -87,6 +87,12 @@ pub(in crate::pcd) enum Level {
     IsoNamed,
 }
 
+impl Place {
+    pub(in crate::pcd) fn is_picc(&self) -> bool {
+        self.level == Level::Picc
+    }
+}
+
 impl Level {
     /// The same, except that an application may now be another.
     pub(in crate::pcd) const fn without_aid(self) -> Self {
