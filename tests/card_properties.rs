@@ -249,6 +249,26 @@ fn damaged_states_are_refused() {
     assert!(matches!(Card::load(&newer), Err(StateError::Version(2))));
 }
 
+/// A delivered card as the first form stored it. It must load for ever; a new form gets
+/// another number and another sample.
+const FORM_1: &str = concat!(
+    "4445534663617264010004010101001a0504010101041a0504010203040506000000000001100000",
+    "0000000000000000000000000000000000000000000000000f000000000000000000000000000000",
+    "0000000000000000000000060675778102800000000053a428be",
+);
+
+#[test]
+fn stored_cards_of_old_still_load() {
+    let stored: Vec<u8> = (0..FORM_1.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&FORM_1[at..at + 2], 16).expect("hex"))
+        .collect();
+    let card = Card::load(&stored).expect("the first form");
+    let new = Card::new(Uid([0x04, 1, 2, 3, 4, 5, 6]));
+    assert_eq!(card.state(), new.state());
+    assert_eq!(new.save(), stored);
+}
+
 #[test]
 fn a_card_can_cross_threads() {
     const fn send<T: Send + Clone>() {}
