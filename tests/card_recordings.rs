@@ -40,11 +40,74 @@ fn recorded_sessions() {
         played += 1;
         exchanges += native + wrapped;
     }
-    println!(
-        "{played} of {} sessions, {exchanges} exchanges, none left out",
-        sessions.len()
-    );
-    assert_eq!(played, sessions.len());
+    println!("{played} recorded sessions, {exchanges} exchanges, none left out");
+    assert_eq!((played, exchanges), (34, 433));
+
+    // No card is in a state to answer these: the generator draws file, mode and amount of
+    // each command anew, so that one file is plain and enciphered, data and value file, and
+    // is credited negative amounts. Their cryptography is checked command by command, in the
+    // unit tests of the card (generated_enciphered_exchange.txt, generated_changekey.txt).
+    let generated = vectors::load("generated_full_session.txt");
+    for session in &generated {
+        println!(
+            "{}: left out, generated and not a possible card",
+            session.id
+        );
+    }
+    assert_eq!(generated.len(), 8);
+}
+
+/// Authentications by themselves, also those cut out of sessions, with tokens that a card
+/// refused, and the generated ones with keys of every type.
+#[test]
+fn handshakes() {
+    let (mut accepted, mut refused) = (0, 0);
+    for file in ["auth_handshake.txt", "generated_auth_handshake.txt"] {
+        for vector in vectors::load(file) {
+            let tx = vector.expect.hex_list("tx");
+            let mut rx = vector.input.hex_list("rx");
+            rx.extend(vector.expect.opt_hex("rx2"));
+            assert_eq!((tx.len(), rx.len()), (2, 2), "{vector}");
+
+            let mut card = handshake_card(&vector);
+            assert_eq!(card.handle(&tx[0]), rx[0], "{vector}");
+            assert_eq!(card.handle(&tx[1]), rx[1], "{vector}");
+            accepted += 1;
+
+            if let Some(rejected) = &vector.rejected {
+                let mut card = handshake_card(&vector);
+                assert_eq!(card.handle(&tx[0]), rx[0], "{vector}");
+                assert_eq!(card.handle(&rejected.tx), rejected.rx, "{vector}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{accepted} handshakes agree, {refused} tokens refused as by the card");
+    assert_eq!((accepted, refused), (60 + 4, 4));
+}
+
+/// A card with the key of a handshake in a selected application, about to draw its RndB.
+fn handshake_card(vector: &Vector) -> Card {
+    let mut key = vector.input.hex("key");
+    if key.len() == 8 {
+        key = key.repeat(2);
+    }
+    let (key, info) = match vector.input.text("key_type") {
+        "AES" => (CardKey::aes(exactly(key), 0), info(0x8E)),
+        "3K3DES" => (CardKey::three_key_3des(exactly(key)), info(0x4E)),
+        _ => (CardKey::des(exactly(key)), info(0x0E)),
+    };
+    let number = key_no(vector.input.number("key_no"));
+    let app = Application::new(aid(1), KeySettings::DEFAULT, info).with_key(number, key);
+    let mut card = Card::new(Uid([4, 1, 2, 3, 4, 5, 6]));
+    put(&mut card, app);
+    select(&mut card, 1);
+    card.set_nonces_for_testing_only([vector.expect.hex("rnd_b")]);
+    card
+}
+
+fn exactly<const N: usize>(key: Vec<u8>) -> [u8; N] {
+    key.try_into().expect("a key of the right length")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use super::auth::Handshake;
 use super::card::Card;
 use super::choices::{AF_WHILE_IDLE, CHUNK_PLAIN, D40_SURVIVES, DATA_IN_EMPTY_AF};
 use super::eeprom::PowerLost;
+use super::iso_auth::IsoAuthentication;
 use super::reply::{Answer, Body, Refusal, Reply, Seal};
 use super::write::PendingWrite;
 use crate::wire::frame::MAX_PAYLOAD;
@@ -72,6 +73,7 @@ impl Card {
     fn frame(&mut self, frame: &CommandFrame<'_>) -> Result<Answer, Refusal> {
         let more = frame.code == CommandCode::AdditionalFrame;
         let chain = core::mem::take(&mut self.field.chain);
+        self.field.iso.authentication = IsoAuthentication::default();
         if !more && !matches!(chain, Chain::Idle) {
             return Err(Status::CommandAborted.into());
         }

@@ -96,3 +96,26 @@ pub(super) const RESERVED_FILE_IDS: [u16; 4] = [0x0000, 0x3F00, 0x3FFF, 0xFFFF];
 /// An ISO command other than SELECT while a native chain is pending (NTAG 424 DNA data
 /// sheet). SELECT is executed and drops the chain (EV3 trace).
 pub(super) const ISO_DURING_CHAIN: StatusWord = StatusWord::CONDITIONS_NOT_SATISFIED;
+
+/// A short file id is the file number: proxmark3 sends it so, one source. (That it stands for
+/// the low bits of the FID is the reading of ISO 7816-4.)
+pub(super) const SHORT_ID_IS_FILE_NUMBER: core::ops::RangeInclusive<u8> = 0x01..=0x1E;
+
+/// The most data in a reply to an ISO command, MAC included: 61 bytes with the status word
+/// are possible (libfreefare issue 8).
+pub(super) const ISO_REPLY: usize = 59;
+
+/// An offset outside the file in READ or UPDATE BINARY. Not measured.
+pub(super) const ISO_OFFSET: StatusWord = StatusWord::WRONG_P1_P2;
+
+/// Data that go beyond the end of the file or are not one record. Not measured.
+pub(super) const ISO_DATA_LENGTH: StatusWord = StatusWord::WRONG_LENGTH;
+
+/// A record number that does not exist: ISO 7816-4's word for it. Not measured.
+pub(super) const ISO_NO_RECORD: StatusWord = StatusWord(0x6A83);
+
+/// APPEND RECORD to a full linear file: ISO 7816-4's word for it. Not measured.
+pub(super) const ISO_FILE_FULL: StatusWord = StatusWord(0x6A84);
+
+/// A key or algorithm in P1 and P2 that the level does not have. Not measured.
+pub(super) const ISO_NO_KEY: StatusWord = StatusWord::WRONG_P1_P2;

@@ -149,7 +149,7 @@ impl Cipher {
         self.encrypt(iv, &mut padded);
     }
 
-    fn cmac_subkeys(&self) -> (Iv, Iv) {
+    pub(super) fn cmac_subkeys(&self) -> (Iv, Iv) {
         let mut l = [0; 16];
         if let Some(block) = l.get_mut(..self.block_len()) {
             self.encrypt_block(block);

@@ -1,4 +1,4 @@
-//! ISO 7816-4 commands (CLA 00).
+//! ISO 7816-4 commands (CLA 00): their way through the card, and SELECT.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -7,15 +7,28 @@ use super::card::{Card, Volatile};
 use super::chain::Chain;
 use super::choices::ISO_DURING_CHAIN;
 use super::eeprom::PowerLost;
+use super::iso_auth::IsoAuthentication;
 use super::state::{Application, PICC_DF_NAME};
 use crate::wire::apdu::{CommandApdu, ResponseApdu};
+use crate::wire::frame::MAX_COMMAND;
 use crate::wire::{Aid, FileNo, IsoFileId, Status, StatusWord};
 
+const SELECT: u8 = 0xA4;
+const READ_BINARY: u8 = 0xB0;
+const UPDATE_BINARY: u8 = 0xD6;
+const READ_RECORD: u8 = 0xB2;
+const APPEND_RECORD: u8 = 0xE2;
+const GET_CHALLENGE: u8 = 0x84;
+const EXTERNAL_AUTHENTICATE: u8 = 0x82;
+const INTERNAL_AUTHENTICATE: u8 = 0x88;
+
 /// What ISO commands leave behind for the next one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct IsoState {
     /// The selected EF.
     pub(super) current: Option<FileNo>,
+    /// How far an authentication has come.
+    pub(super) authentication: IsoAuthentication,
 }
 
 impl IsoState {
@@ -67,10 +80,26 @@ impl Card {
 
     fn iso_command(&mut self, command: &[u8]) -> Result<Vec<u8>, IsoRefusal> {
         let chain = core::mem::take(&mut self.field.chain);
+        // An authentication is three commands in a row; anything between ends it.
+        let authentication = core::mem::take(&mut self.field.iso.authentication);
         let apdu = CommandApdu::parse(command).map_err(|_| StatusWord::WRONG_LENGTH)?;
+        if command.len() > MAX_COMMAND {
+            return Err(StatusWord::WRONG_LENGTH.into());
+        }
+        if apdu.ins == SELECT {
+            return self.iso_select(&apdu);
+        }
+        if !matches!(chain, Chain::Idle) {
+            return Err(ISO_DURING_CHAIN.into());
+        }
         match apdu.ins {
-            0xA4 => self.iso_select(&apdu),
-            _ if !matches!(chain, Chain::Idle) => Err(ISO_DURING_CHAIN.into()),
+            READ_BINARY => self.read_binary(&apdu),
+            UPDATE_BINARY => self.update_binary(&apdu),
+            READ_RECORD => self.read_record(&apdu),
+            APPEND_RECORD => self.append_record(&apdu),
+            GET_CHALLENGE => self.get_challenge(&apdu),
+            EXTERNAL_AUTHENTICATE => self.external_authenticate(&apdu, authentication),
+            INTERNAL_AUTHENTICATE => self.internal_authenticate(&apdu, authentication),
             _ => Err(StatusWord::INS_NOT_SUPPORTED.into()),
         }
     }

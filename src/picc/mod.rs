@@ -23,7 +23,7 @@
 //! | `auth.rs`, `session.rs`, `crypto.rs`, `key.rs`, `random.rs` | keys and secure messaging |
 //! | `state.rs`, `file.rs`, `memory.rs`, `eeprom.rs`, `faults.rs`, `store.rs` | what survives without power |
 //! | `applications.rs`, `keys.rs`, `config.rs`, `card_info.rs`, `files.rs`, `read.rs`, `write.rs`, `values.rs`, `records.rs`, `transaction.rs` | native commands |
-//! | `iso.rs` | ISO 7816-4 commands |
+//! | `iso.rs`, `iso_files.rs`, `iso_auth.rs` | ISO 7816-4 commands |
 
 mod activation;
 mod applications;
@@ -41,6 +41,8 @@ mod faults;
 mod file;
 mod files;
 mod iso;
+mod iso_auth;
+mod iso_files;
 mod key;
 mod keys;
 mod memory;
@@ -53,6 +55,8 @@ mod state;
 mod store;
 mod transaction;
 mod values;
+#[cfg(test)]
+mod vector_tests;
 mod write;
 
 pub use activation::Activation;

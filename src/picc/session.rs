@@ -61,6 +61,24 @@ impl Session {
         }
     }
 
+    /// An EV1 session in the middle, as vectors begin.
+    #[cfg(test)]
+    pub(super) const fn ev1_at(key_no: u8, cipher: Cipher, iv: Iv) -> Self {
+        Self {
+            key_no,
+            cipher,
+            messaging: Messaging::Ev1 { iv },
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn iv(&self) -> Iv {
+        match self.messaging {
+            Messaging::D40 => [0; 16],
+            Messaging::Ev1 { iv } => iv,
+        }
+    }
+
     /// The number of the authenticated key.
     pub(super) const fn key_no(&self) -> u8 {
         self.key_no

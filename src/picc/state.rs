@@ -318,6 +318,13 @@ impl Application {
         self
     }
 
+    /// With other key settings.
+    #[must_use]
+    pub const fn with_settings(mut self, settings: KeySettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
     /// With one more file.
     #[must_use]
     pub fn with_file(mut self, file: File) -> Self {

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::card::Card;
 use super::chain::{Chain, Step};
 use super::choices::{LINEAR_FILE_FULL, NO_DATA_IN_AF, WRITE_OF_NOTHING};
+use super::eeprom::PowerLost;
 use super::file::{File, FileContent};
 use super::reply::{Refusal, Reply};
 use super::transaction::Change;
@@ -151,11 +152,10 @@ impl Card {
     }
 
     fn perform_write(&mut self, write: &PendingWrite, data: &[u8]) -> Result<(), Refusal> {
-        let aid = self.field.selected;
         let target = write.target;
         let file = self.file(target.file)?;
         if let Some(pending) = pending_image(file, self.field.transaction.get(target.file)) {
-            return self.write_pending(pending, &target, data);
+            return Ok(self.write_pending(pending, &target, data)?);
         }
         // A standard file changes at once, with what each frame brought as one effect: a
         // chained write can be left half done (by analogy, NTAG 424 DNA data sheet).
@@ -165,37 +165,45 @@ impl Card {
             let Some(piece) = data.get(start..end).filter(|piece| !piece.is_empty()) else {
                 continue;
             };
-            let offset = target.offset.saturating_add(start);
-            self.eeprom.change(|state| {
-                if let Some(File {
-                    content: FileContent::Standard(content),
-                    ..
-                }) = state.file_mut(aid, target.file)
-                {
-                    overwrite(content, offset, piece);
-                }
-            })?;
+            self.write_standard(target.file, target.offset.saturating_add(start), piece)?;
             start = end;
         }
         Ok(())
     }
 
+    /// One effect on a standard data file.
+    pub(super) fn write_standard(
+        &mut self,
+        number: FileNo,
+        offset: usize,
+        data: &[u8],
+    ) -> Result<(), PowerLost> {
+        let aid = self.field.selected;
+        self.eeprom.change(|state| {
+            if let Some(File {
+                content: FileContent::Standard(content),
+                ..
+            }) = state.file_mut(aid, number)
+            {
+                overwrite(content, offset, data);
+            }
+        })
+    }
+
     /// Writes into the pending image of a backup or record file.
     pub(super) fn write_pending(
         &mut self,
-        pending: Change,
+        mut pending: Change,
         target: &Target,
         data: &[u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), PowerLost> {
         let transaction = &mut self.field.transaction;
         self.eeprom.change(|_| {
-            let mut pending = pending;
             if let Change::Data(image) | Change::Record(image) = &mut pending {
                 overwrite(image, target.offset, data);
             }
             transaction.put(target.file, pending);
-        })?;
-        Ok(())
+        })
     }
 }
 
@@ -213,7 +221,7 @@ pub(super) fn pending_image(file: &File, pending: Option<&Change>) -> Option<Cha
 }
 
 /// Puts `data` at `offset`; the place is known to be there.
-pub(super) fn overwrite(content: &mut [u8], offset: usize, data: &[u8]) {
+fn overwrite(content: &mut [u8], offset: usize, data: &[u8]) {
     let place = content.iter_mut().skip(offset);
     for (byte, new) in place.zip(data) {
         *byte = *new;
