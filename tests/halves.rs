@@ -823,7 +823,7 @@ proptest! {
         let session = suite.open(&mut wire, 0, seeds[0]).unwrap();
         let (new, on_card) = random_key(suite.key_type, seeds[0]);
         let session = session.change_key_in_use(&new).run(&mut wire).unwrap();
-        prop_assert_eq!(session.selected(), AID);
+        prop_assert_eq!(session.selected(), Some(AID));
         let keys = wire.card.state().application(AID).unwrap().keys();
         prop_assert_eq!(&keys[0], &on_card);
         prop_assert_eq!(&keys[1], &suite.card_key(1));
