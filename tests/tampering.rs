@@ -1457,3 +1457,19 @@ fn an_enciphered_read_can_be_spliced_by_who_knows_its_plaintext() {
             .expect("nobody has noticed");
     }
 }
+
+/// A MAC over nothing is no MAC: under D40 it is four zero bytes, whatever the key. No card answers a
+/// read with nothing.
+#[test]
+fn an_empty_answer_that_anybody_can_make() {
+    for suite in D40 {
+        for op in [ReadToEnd(CommMode::Mac), ReadAllRecords(CommMode::Mac)] {
+            for framing in FRAMINGS {
+                let recorded = record(suite, framing, op);
+                let reply = framed(framing, 0x00, &[0; 4]);
+                let kind = recorded.not_believed(&[reply], "the MAC of nothing");
+                assert_eq!(kind, Some(Authenticity::MacWrong.into()));
+            }
+        }
+    }
+}
