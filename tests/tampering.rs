@@ -163,6 +163,11 @@ impl Op {
         )
     }
 
+    /// Whether the length of the answer is the card's to choose.
+    fn is_open_ended(self) -> bool {
+        matches!(self, ReadToEnd(_) | ReadAllRecords(_))
+    }
+
     /// How much of the caller's buffer the command may use.
     fn window(self) -> usize {
         match self {
@@ -442,7 +447,7 @@ impl Recorded {
         let fair = match kind {
             ErrorKind::Authenticity(_) | ErrorKind::Malformed(_) => true,
             // Nobody can tell a longer answer from a short buffer.
-            ErrorKind::Misuse(Misuse::AnswerTooLong) => true,
+            ErrorKind::Misuse(Misuse::AnswerTooLong) => self.op.is_open_ended(),
             _ => false,
         };
         assert!(
