@@ -660,6 +660,48 @@ fn calls_that_cannot_be() {
     assert_eq!(wire.log.len(), sent + 1);
 }
 
+/// At PICC level there are no files. Nothing is sent to find that out, and a session with the card's
+/// master key is not lost by it.
+#[test]
+fn file_commands_at_picc_level() {
+    type FileCall = fn(&mut Session<Authenticated>, &mut Wire) -> RunError<Silent>;
+    let calls: [FileCall; 8] = [
+        |s, t| s.get_value(file_no(0)).run(t).unwrap_err(),
+        |s, t| s.read_data(file_no(0), 0..1, &mut [0]).run(t).unwrap_err(),
+        |s, t| {
+            s.read_all_records(file_no(0), 0, &mut [0])
+                .run(t)
+                .unwrap_err()
+        },
+        |s, t| s.write_data(file_no(0), 0, &[0]).run(t).unwrap_err(),
+        |s, t| s.write_record(file_no(0), 0, &[0]).run(t).unwrap_err(),
+        |s, t| {
+            s.debit(file_no(0), Amount::new(1).unwrap())
+                .run(t)
+                .unwrap_err()
+        },
+        |s, t| {
+            let change = s.change_file_settings(file_no(0), CommMode::Mac, MASTER_ONLY);
+            change.run(t).unwrap_err()
+        },
+        |s, t| s.get_file_settings(file_no(0)).run(t).unwrap_err(),
+    ];
+    for suite in SUITES {
+        let mut card = suite.card([]);
+        card.state_mut().set_picc_key(suite.card_key(0));
+        let mut wire = Wire::new(card, LinkFormat::NATIVE);
+        let mut session = suite.authenticate(Session::new(), &mut wire, 0, 1).unwrap();
+        let sent = wire.log.len();
+        for call in calls {
+            let error = call(&mut session, &mut wire);
+            assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+            assert_eq!(error.kind(), Some(&Misuse::NotInApplication.into()));
+        }
+        assert_eq!(wire.log.len(), sent);
+        session.free_mem().run(&mut wire).unwrap();
+    }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Futures
 

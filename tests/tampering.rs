@@ -163,6 +163,11 @@ impl Op {
         )
     }
 
+    /// Whether the length of the answer is the card's to choose.
+    fn is_open_ended(self) -> bool {
+        matches!(self, ReadToEnd(_) | ReadAllRecords(_))
+    }
+
     /// How much of the caller's buffer the command may use.
     fn window(self) -> usize {
         match self {
@@ -442,7 +447,7 @@ impl Recorded {
         let fair = match kind {
             ErrorKind::Authenticity(_) | ErrorKind::Malformed(_) => true,
             // Nobody can tell a longer answer from a short buffer.
-            ErrorKind::Misuse(Misuse::AnswerTooLong) => true,
+            ErrorKind::Misuse(Misuse::AnswerTooLong) => self.op.is_open_ended(),
             _ => false,
         };
         assert!(
@@ -1455,5 +1460,21 @@ fn an_enciphered_read_can_be_spliced_by_who_knows_its_plaintext() {
             .free_mem()
             .run(&mut splicer)
             .expect("nobody has noticed");
+    }
+}
+
+/// A MAC over nothing is no MAC: under D40 it is four zero bytes, whatever the key. No card answers a
+/// read with nothing.
+#[test]
+fn an_empty_answer_that_anybody_can_make() {
+    for suite in D40 {
+        for op in [ReadToEnd(CommMode::Mac), ReadAllRecords(CommMode::Mac)] {
+            for framing in FRAMINGS {
+                let recorded = record(suite, framing, op);
+                let reply = framed(framing, 0x00, &[0; 4]);
+                let kind = recorded.not_believed(&[reply], "the MAC of nothing");
+                assert_eq!(kind, Some(Authenticity::MacWrong.into()));
+            }
+        }
     }
 }

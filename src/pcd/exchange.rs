@@ -357,13 +357,11 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
             return self.start_command();
         };
         let inner = self.holder.inner();
+        let ask = GetFileSettings::new(file);
+        let protection = ask.protection(inner).map_err(not_sent)?;
         let sent = self
             .round
-            .begin(
-                &mut inner.channel,
-                &GetFileSettings::new(file),
-                Protection::STANDARD,
-            )
+            .begin(&mut inner.channel, &ask, protection)
             .map_err(not_sent)?;
         inner.busy = true;
         self.state = State::Asking;

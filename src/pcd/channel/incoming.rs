@@ -3,7 +3,7 @@
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
+use crate::error::{Authenticity, ErrorKind, Malformed};
 use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
 use crate::pcd::crypto::crc::{CRC16, CRC32};
 
@@ -98,7 +98,7 @@ impl Incoming<'_> {
         let end_len = self.len.min(crc.len() + block_len);
         let start = self.len - end_len;
         if start > self.buffer.len() {
-            return Err(Misuse::AnswerTooLong.into());
+            return Err(Malformed::TooLong.into());
         }
         let mut end = Zeroizing::new([0; 4 + MAX_BLOCK]);
         let end = end.get_mut(..end_len).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Incoming<'_> {
         };
         let data_len = start + found.ok_or(Authenticity::CrcWrong)?;
         if data_len > self.buffer.len() {
-            return Err(Misuse::AnswerTooLong.into());
+            return Err(Malformed::TooLong.into());
         }
         self.wipe_after(data_len);
         Ok(data_len)
