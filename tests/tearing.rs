@@ -689,7 +689,8 @@ fn torn(
     assert!(matches!(error, RunError::Transport { .. }), "{error}");
     let last = *radio.frames().last().expect("something went out");
     assert_eq!(last.status, None, "the last frame was not answered");
-    if last.command == CommandCode::GetFileSettings.to_byte() {
+    let asking = last.command == CommandCode::GetFileSettings.to_byte();
+    if asking {
         // Only the file's settings were asked for: the command itself was not sent.
         assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
         tally.asking += 1;
