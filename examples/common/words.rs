@@ -2,7 +2,7 @@
 
 use desfire_ev1::wire::{
     Access, AccessRights, Aid, ChangeKeyAccess, DfName, FileDetail, KeyFlags, KeySettings,
-    ModuleVersion, Storage, ValueFlags, Version,
+    ModuleVersion, Storage, Uid, ValueFlags, Version,
 };
 
 /// Bytes as digits without spaces.
@@ -40,6 +40,14 @@ pub fn card(version: &Version) -> String {
         _ => String::new(),
     };
     format!("{}{size}", generation(&version.hardware))
+}
+
+/// The UID, if the card shows it.
+pub fn uid(version: &Version) -> String {
+    if version.uid == Uid::HIDDEN {
+        return "hidden (random ID)".to_owned();
+    }
+    version.uid.to_string()
 }
 
 /// Maker, product and generation.
