@@ -40,7 +40,7 @@ Options:
   DESFIRE_OLD_KEY     in place of --old-key
   DESFIRE_NEW_KEY     in place of --new-key
 
-Examples:
+Examples, in which change-key stands for cargo run --example change-key --
   change-key                                    shows two changes on the software card
   change-key --new-key 2k3des:00102030405060708090A0B0C0D0E0F0:55
                                                 the PICC master key, which is zero
@@ -53,7 +53,8 @@ Examples:
 ";
 
 /// For a card that is gone when it should be asked which key is in force.
-const ASKING: &str = "the card cannot be asked which key is in force; put it back and say --probe with the same keys";
+const ASKING: &str = "the card cannot be asked which key is in force; put it back and say \
+                      --probe with the same keys";
 
 /// When the software card loses power.
 #[derive(Clone, Copy)]

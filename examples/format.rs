@@ -30,7 +30,7 @@ Options:
 {keys}
   DESFIRE_KEY         in place of --key
 
-Examples:
+Examples, in which format stands for cargo run --example format --
   format                              what would be deleted from the software card
   format --yes                        delete it
   format --key aes:zero --yes         from a card whose PICC master key is AES

@@ -39,7 +39,7 @@ Options:
 {keys}
   DESFIRE_KEY         in place of --key
 
-Examples:
+Examples, in which inspect stands for cargo run --example inspect --
   inspect                                     a software card with four applications
   inspect --key des:zero                      with the PICC master key of a new card
   inspect --aid 00DE16 --key aes:zero         into the files of one of its applications
@@ -698,36 +698,36 @@ fn json(report: &Report) -> Json {
 }
 
 fn level_json(level: &Level) -> Vec<(&'static str, Json)> {
-    let flag = |flag| {
-        level
-            .settings
-            .json(|(settings, _)| Json::Bool(settings.flags.contains(flag)))
+    let settings = |settings: &KeySettings| {
+        let flag = |flag| Json::Bool(settings.flags.contains(flag));
+        let mut members = vec![
+            ("byte", Json::hex(&[settings.to_byte()])),
+            ("free_listing", flag(KeyFlags::FREE_LISTING)),
+            ("free_create_delete", flag(KeyFlags::FREE_CREATE_DELETE)),
+            ("changeable", flag(KeyFlags::SETTINGS_CHANGEABLE)),
+            (
+                "master_key_changeable",
+                flag(KeyFlags::MASTER_KEY_CHANGEABLE),
+            ),
+        ];
+        if !level.aid.is_picc() {
+            members.push(("change_key", Json::text(words::change_key(settings))));
+        }
+        Json::Object(members)
     };
+    let family = |info: &KeyInfo| Json::text(info.family());
+    let versions = level.versions.iter().map(|version| Json::number(*version));
+    let authenticated = |key: KeyNo| Json::number(key.number());
     vec![
-        (
-            "key_type",
-            level.settings.json(|(_, info)| Json::text(info.family())),
-        ),
-        (
-            "key_versions",
-            Json::list(level.versions.iter().map(|version| Json::number(*version))),
-        ),
+        ("key_type", level.settings.json(|(_, info)| family(info))),
+        ("key_versions", Json::list(versions)),
         (
             "key_settings",
-            level
-                .settings
-                .json(|(settings, _)| Json::hex(&[settings.to_byte()])),
-        ),
-        ("free_listing", flag(KeyFlags::FREE_LISTING)),
-        ("free_create_delete", flag(KeyFlags::FREE_CREATE_DELETE)),
-        ("settings_changeable", flag(KeyFlags::SETTINGS_CHANGEABLE)),
-        (
-            "master_key_changeable",
-            flag(KeyFlags::MASTER_KEY_CHANGEABLE),
+            level.settings.json(|(known, _)| settings(known)),
         ),
         (
             "authenticated_key",
-            Json::option(level.authenticated, |key| Json::number(key.number())),
+            Json::option(level.authenticated, authenticated),
         ),
     ]
 }

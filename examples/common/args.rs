@@ -12,9 +12,9 @@ use super::card::Card;
 use super::{AnyReader, Outcome, usage};
 
 /// What stands for `{common}` in a help text.
-const COMMON: &str = "\
-  --reader [NAME]     the card on the PC/SC reader whose name contains NAME, or on the
-                      first one; without it, a software card
+const COMMON: &str =
+    "  --reader [NAME]     the card on the PC/SC reader whose name contains NAME, or on the
+                      first one (built with --features pcsc); without it, a software card
   --trace             show every byte to the card (>) and from it (<), on standard error
   --help              this text";
 

@@ -162,17 +162,22 @@ pub fn settings(aid: Aid, settings: KeySettings) -> Vec<String> {
         ),
     ];
     if !aid.is_picc() {
-        lines.push(format!("the other keys {}", change_key(settings)));
+        lines.push(match settings.change_key {
+            ChangeKeyAccess::SameKey => "each other key is changed with itself".to_owned(),
+            ChangeKeyAccess::Frozen => "the other keys are frozen for ever".to_owned(),
+            _ => format!("the other keys are changed with {}", change_key(&settings)),
+        });
     }
     lines
 }
 
-fn change_key(settings: KeySettings) -> String {
+/// Which key changes the keys that are not the master key.
+pub fn change_key(settings: &KeySettings) -> String {
     match settings.change_key {
-        ChangeKeyAccess::MasterKey => "are changed with key 0".to_owned(),
-        ChangeKeyAccess::Key(key) => format!("are changed with key {key}"),
-        ChangeKeyAccess::SameKey => "are each changed with themselves".to_owned(),
-        ChangeKeyAccess::Frozen => "are frozen for ever".to_owned(),
+        ChangeKeyAccess::MasterKey => "key 0".to_owned(),
+        ChangeKeyAccess::Key(key) => format!("key {key}"),
+        ChangeKeyAccess::SameKey => "the key itself".to_owned(),
+        ChangeKeyAccess::Frozen => "never".to_owned(),
     }
 }
 
@@ -217,7 +222,7 @@ pub fn file(detail: &FileDetail) -> String {
     }
 }
 
-/// Which command name a file type has in JSON.
+/// The type of a file without its size.
 pub fn file_type(detail: &FileDetail) -> &'static str {
     match detail {
         FileDetail::StandardData { .. } => "standard data",
