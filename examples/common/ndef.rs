@@ -40,8 +40,8 @@ pub fn df_name() -> Result<DfName, WireError> {
 ///
 /// Sources: libfreefare `examples/mifare-desfire-create-ndef.c`, after AN11004 rev. 2.2, for all
 /// but MLe, which is `003B` there; the revision history of AN11004 rev. 2.4 changes it to `003A`,
-/// which repositories of AndroidCrypto / MichaelsPlayground write to cards
-/// (`000F20003A00340406E10401000000`).
+/// and MichaelsPlayground/TalkToYourDESFireCard `DesfireEv3.java` has all of these bytes for a
+/// file of 256: `000F20003A00340406E10401000000`.
 #[derive(Clone, Copy)]
 pub struct CapabilityContainer {
     pub max_read: u16,
