@@ -293,7 +293,7 @@ impl Plan<'_> {
             Fate::Unknown => {
                 println!("  {error}");
                 println!("  Asking the card which key is in force.");
-                card::activate_again(card);
+                card::activate_again(card, version).context(ASKING)?;
                 self.probe(card, version)
             }
         }

@@ -46,12 +46,17 @@ fn name(command: &[u8]) -> String {
 }
 
 /// Has a card that has been lost in the middle of something answer again: it is as if it had been
-/// taken away and put back.
-pub fn activate_again(card: &mut Card) {
+/// taken away and put back. It must be the same card.
+pub fn activate_again(card: &mut Card, before: &Version) -> Outcome<()> {
     match card.get_mut() {
         AnyReader::Software(reader) => {
             reader.card_mut().activate();
         }
+    }
+    if version(card)?.uid == before.uid {
+        Ok(())
+    } else {
+        Err("this is another card".into())
     }
 }
 
