@@ -15,7 +15,7 @@ use rand_core::{TryCryptoRng, TryRng};
 
 mod common;
 
-use common::{Desk, Outcome};
+use common::{AnyReader, Desk, Outcome};
 
 const HELP: &str = "\
 Personalises a purse on a fresh software DESFire EV1 and makes a purchase with it.
@@ -402,7 +402,7 @@ fn main() -> ExitCode {
         reader = reader.with_format(LinkFormat::NATIVE);
     }
     let uid = reader.card().state().version().uid;
-    let desk = Desk::new(reader, asynchronous);
+    let desk = Desk::new(AnyReader::Software(Box::new(reader)), asynchronous);
     common::exit(if random {
         tap(desk, uid, getrandom::SysRng)
     } else {

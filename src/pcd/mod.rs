@@ -13,6 +13,7 @@
 //! | `session` | what is known of the card | exchange |
 //! | `transaction` | changes that belong together | session |
 //! | `driver` | I/O | machines |
+//! | `pcsc` | PC/SC readers | driver |
 //!
 //! What is not re-exported is visible in here only: the software card cannot borrow it.
 
@@ -27,6 +28,8 @@ mod exchange;
 pub mod internals;
 mod iso_exchange;
 mod key;
+#[cfg(feature = "pcsc")]
+pub mod pcsc;
 mod protection;
 mod session;
 mod transaction;
