@@ -224,7 +224,17 @@ fn run_spoilt(
     let refused = error.outcome() == desfire_ev1::Outcome::Refused;
     let gone = matches!(bench.live, bench::Live::Gone);
     assert_eq!(bench.is_lost(), gone || auth != Auth::None || !refused);
+    check_lost(&bench, &error);
     tally.wire += 1;
+}
+
+/// An error tells whether the session is lost. (Of a session that went with the command there is
+/// nothing left to compare.)
+fn check_lost(bench: &Bench, error: &bench::Failure) {
+    if !matches!(bench.live, bench::Live::Gone) {
+        let error = error.protocol().expect("not the transport's");
+        assert_eq!(error.session_lost, bench.is_lost());
+    }
 }
 
 fn run_case(tally: &mut Tally, row: &Row, case: &Case, auth: Auth, mode: Mode, format: LinkFormat) {
@@ -239,18 +249,21 @@ fn run_case(tally: &mut Tally, row: &Row, case: &Case, auth: Auth, mode: Mode, f
         (Err(error), expected) => {
             assert_eq!(verdict(&error), expected, "{error}");
             let gone = matches!(bench.live, bench::Live::Gone);
+            check_lost(&bench, &error);
             if expected == "unsent" {
                 assert!(gone || !bench.is_lost());
                 let sent = bench.line.log.iter();
                 let mut codes = sent.map(|(sent, _)| bench::command_of(format.framing, sent).0);
                 assert!(codes.all(|code| code != row.code()), "something was sent");
+                if case.place == Some(Place::Picc) {
+                    assert!(bench.line.log.is_empty(), "something was sent");
+                }
                 tally.unsent += 1;
             } else {
                 assert_eq!(bench.is_lost(), gone || bench.auth != Auth::None);
                 tally.card += 1;
             }
-            // Nothing has changed on the card but what the case itself did before.
-            if case.what != "a full file" {
+            if !case.changes {
                 assert!(before == bench.card().save(), "the card has changed");
             }
         }

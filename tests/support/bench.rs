@@ -344,6 +344,25 @@ pub fn card(auth: Auth) -> Card {
     CARDS[Auth::ALL.iter().position(|each| *each == auth).unwrap()].clone()
 }
 
+/// Gives all files of [`APP`] these rights, and value files these flags.
+pub fn grant(card: &mut Card, rights: [u8; 2], flags: ValueFlags) {
+    let old = card.state().application(APP).unwrap().clone();
+    let mut new = Application::new(APP, old.settings(), old.info());
+    for (number, key) in (0..).zip(old.keys()) {
+        new = new.with_key(key_no(number), key.clone());
+    }
+    for file in old.files() {
+        let mut content = file.content().clone();
+        if let FileContent::Value(value) = &mut content {
+            value.flags = flags;
+        }
+        let mode = file.settings().comm.mode();
+        let rights = AccessRights::from_bytes(rights);
+        new = new.with_file(File::new(file.number(), mode, rights, content));
+    }
+    card.state_mut().put_application(new).unwrap();
+}
+
 /// A session, whatever its type.
 pub enum Live {
     Free(Session<Unauthenticated>),

@@ -11,10 +11,14 @@
 
 use desfire_ev1::Key;
 use desfire_ev1::picc::Card;
-use desfire_ev1::wire::{AuthScheme, CommandCode, Instruction, IsoInstruction, KeyFamily};
+use desfire_ev1::wire::{
+    AuthScheme, CommandCode, Instruction, IsoInstruction, KeyFamily, ValueFlags,
+};
 
-use crate::bench::{APP, Auth, Bench, Done, Mode, Place, unhex};
+use crate::bench::{APP, Auth, Bench, Done, Mode, Place, grant, unhex};
 
+/// What is done to a card before.
+pub type Prepare = fn(&mut Card);
 /// One exchange: command and reply native, command and reply wrapped.
 pub type Exchange = [&'static str; 4];
 
@@ -69,11 +73,18 @@ pub struct Case {
     /// Where the row itself says nothing else.
     pub place: Option<Place>,
     pub under: Option<&'static [Auth]>,
-    pub prepare: Option<fn(&mut Card)>,
+    pub prepare: Option<Prepare>,
     pub go: fn(&mut Bench) -> Done,
+    /// It changes the card before it is refused.
+    pub changes: bool,
 }
 
 impl Case {
+    pub fn changing(mut self) -> Self {
+        self.changes = true;
+        self
+    }
+
     pub fn at(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
@@ -84,7 +95,7 @@ impl Case {
         self
     }
 
-    pub fn with(mut self, prepare: fn(&mut Card)) -> Self {
+    pub fn with(mut self, prepare: Prepare) -> Self {
         self.prepare = Some(prepare);
         self
     }
@@ -99,6 +110,7 @@ pub fn case(what: &'static str, expect: &'static str, go: fn(&mut Bench) -> Done
         under: None,
         prepare: None,
         go,
+        changes: false,
     }
 }
 
@@ -254,6 +266,34 @@ impl Row {
 
     pub fn case(mut self, case: Case) -> Self {
         self.cases.push(case);
+        self
+    }
+
+    /// What comes of the command under each right alone, the others being F: `ok` under those in
+    /// `granting`, which are `R`, `W`, `RW` and `C`.
+    pub fn granted_by(mut self, granting: &[&str], otherwise: &'static str) -> Self {
+        let alone: [(&str, &'static str, Prepare); 4] = [
+            ("R", "under the right R alone", |card| {
+                grant(card, [0xFF, 0x1F], ValueFlags::LIMITED_CREDIT);
+            }),
+            ("W", "under the right W alone", |card| {
+                grant(card, [0xFF, 0xF1], ValueFlags::LIMITED_CREDIT);
+            }),
+            ("RW", "under the right RW alone", |card| {
+                grant(card, [0x1F, 0xFF], ValueFlags::LIMITED_CREDIT);
+            }),
+            ("C", "under the right C alone", |card| {
+                grant(card, [0xF1, 0xFF], ValueFlags::LIMITED_CREDIT);
+            }),
+        ];
+        for (right, what, prepare) in alone {
+            let granted = granting.contains(&right);
+            let case = case(what, if granted { "ok" } else { otherwise }, self.run)
+                .at(Place::In(APP, 1))
+                .under(Auth::SOME)
+                .with(prepare);
+            self.cases.push(case);
+        }
         self
     }
 

@@ -256,6 +256,7 @@ fn change_file_settings() -> Row {
             let again = change(b, b.file(BACKUP));
             assert_eq!(again.is_ok(), b.auth != Auth::None);
         })
+        .granted_by(&["C"], "unsent")
         .golden(
             "none; chapter 3.21: the right is free",
             1,
@@ -311,10 +312,11 @@ fn change_file_settings() -> Row {
         )
         .case(
             case("at PICC level", "unsent", |b| {
-                let plain = CommMode::Plain;
-                call!(b, |s| s
-                    .change_file_settings(file_no(STANDARD), CommMode::Mac, RIGHTS)
-                    .comm_mode(plain))
+                call!(b, |s| s.change_file_settings(
+                    file_no(STANDARD),
+                    CommMode::Mac,
+                    RIGHTS
+                ))
             })
             .at(Place::Picc),
         )

@@ -10,11 +10,11 @@
 
 use desfire_ev1::Machine as _;
 use desfire_ev1::picc::{FileContent, Value};
-use desfire_ev1::wire::{Amount, CommMode, CommandCode as C};
+use desfire_ev1::wire::{Amount, CommMode, CommandCode as C, ValueFlags};
 
 use crate::bench::{
     APP, Auth, BACKUP, Bench, CYCLIC, Done, LINEAR, MISSING, Mode, NOBODYS, OTHERS, Place, RECORD,
-    STANDARD, VALUE, content, file_no,
+    STANDARD, VALUE, content, file_no, grant,
 };
 use crate::rows::{Guard, Row, always, case, file_data};
 
@@ -60,6 +60,7 @@ fn read_data() -> Row {
     })
     .sizes(7, |_| 64)
     .reply(Guard::File)
+    .granted_by(&["R", "RW"], "unsent")
     .golden(
         "none; chapter 3.23",
         1,
@@ -155,7 +156,7 @@ fn read_data() -> Row {
     .case(
         case("at PICC level", "unsent", |b| {
             let file = file_no(STANDARD);
-            attempt!(b, |s| s.read_data(file, 0..1, &mut [0; 1]).comm_mode(PLAIN))
+            attempt!(b, |s| s.read_data(file, 0..1, &mut [0; 1]))
         })
         .at(Place::Picc),
     )
@@ -178,6 +179,7 @@ fn write_data() -> Row {
     .sizes(7, |_| 0)
     .request(|_| 70, Guard::File)
     .after(|b| written(b, b.number(STANDARD), 100))
+    .granted_by(&["W", "RW"], "unsent")
     .golden(
         "none; chapter 3.24",
         1,
@@ -257,9 +259,7 @@ fn write_data() -> Row {
     )
     .case(
         case("at PICC level", "unsent", |b| {
-            call!(b, |s| s
-                .write_data(file_no(STANDARD), 0, &[1])
-                .comm_mode(PLAIN))
+            call!(b, |s| s.write_data(file_no(STANDARD), 0, &[1]))
         })
         .at(Place::Picc),
     )
@@ -284,6 +284,7 @@ fn get_value() -> Row {
     })
     .sizes(1, |_| 4)
     .reply(Guard::File)
+    .granted_by(&["R", "W", "RW"], "unsent")
     .golden(
         "none; chapter 3.25",
         1,
@@ -306,6 +307,19 @@ fn get_value() -> Row {
             ["ae", "91 ae", "AE"],
         ],
     )
+    .case(
+        case("the file's flag, and no right at all", "ok", |b| {
+            let file = b.file(VALUE);
+            assert_eq!(call!(b, |s| s.get_value(file))?, 500);
+            assert_eq!(
+                b.line.joined(0x6C).unwrap().1.len(),
+                if b.auth.is_ev1() { 12 } else { 4 },
+                "it travels in plain"
+            );
+            Ok(())
+        })
+        .with(|card| grant(card, [0xFF, 0xFF], ValueFlags::FREE_GET_VALUE)),
+    )
     .case(case("a data file", "9D", |b| {
         let file = b.file(STANDARD);
         attempt!(b, |s| s.get_value(file))
@@ -318,7 +332,7 @@ fn get_value() -> Row {
     }))
     .case(
         case("at PICC level", "unsent", |b| {
-            attempt!(b, |s| s.get_value(file_no(VALUE)).comm_mode(PLAIN))
+            attempt!(b, |s| s.get_value(file_no(VALUE)))
         })
         .at(Place::Picc),
     )
@@ -326,7 +340,7 @@ fn get_value() -> Row {
 
 /// The three commands that change a value.
 macro_rules! changing {
-    ($code:ident, $method:ident, $golden:expr, $amount:expr, $balance:expr, $too_much:expr) => {
+    ($code:ident, $method:ident, $golden:expr, $amount:expr, $balance:expr, $too_much:expr, $rights:expr) => {
         row(C::$code, |b| {
             let file = b.file(VALUE);
             call!(b, |s| s.$method(file, amount($amount)))
@@ -341,6 +355,7 @@ macro_rules! changing {
             b.commit();
             assert_eq!(value(b, number).value, $balance);
         })
+        .granted_by($rights, "unsent")
         .golden(
             "none; chapter 3.25: 100",
             1,
@@ -392,7 +407,7 @@ macro_rules! changing {
         )
         .case(
             case("at PICC level", "unsent", |b| {
-                call!(b, |s| s.$method(file_no(VALUE), amount(1)).comm_mode(PLAIN))
+                call!(b, |s| s.$method(file_no(VALUE), amount(1)))
             })
             .at(Place::Picc),
         )
@@ -406,7 +421,7 @@ fn credit() -> Row {
         "90 0c 00 00 05 04 64000000 00",
         "91 00",
     ]];
-    changing!(Credit, credit, GOLDEN, 77, 577, 501)
+    changing!(Credit, credit, GOLDEN, 77, 577, 501, &["RW"])
 }
 
 fn debit() -> Row {
@@ -416,7 +431,7 @@ fn debit() -> Row {
         "90 dc 00 00 05 04 64000000 00",
         "91 00",
     ]];
-    changing!(Debit, debit, GOLDEN, 77, 423, 601)
+    changing!(Debit, debit, GOLDEN, 77, 423, 601, &["R", "W", "RW"])
 }
 
 fn limited_credit() -> Row {
@@ -426,7 +441,15 @@ fn limited_credit() -> Row {
         "90 1c 00 00 05 04 64000000 00",
         "91 00",
     ]];
-    changing!(LimitedCredit, limited_credit, GOLDEN, 60, 560, 61)
+    changing!(
+        LimitedCredit,
+        limited_credit,
+        GOLDEN,
+        60,
+        560,
+        61,
+        &["W", "RW"]
+    )
 }
 
 fn write_record() -> Row {
@@ -447,6 +470,7 @@ fn write_record() -> Row {
             [content(number, 2 * RECORD), new].concat()
         );
     })
+    .granted_by(&["W", "RW"], "unsent")
     .golden(
         "none; chapter 3.26",
         1,
@@ -502,9 +526,7 @@ fn write_record() -> Row {
     }))
     .case(
         case("at PICC level", "unsent", |b| {
-            call!(b, |s| s
-                .write_record(file_no(LINEAR), 0, DATA)
-                .comm_mode(PLAIN))
+            call!(b, |s| s.write_record(file_no(LINEAR), 0, DATA))
         })
         .at(Place::Picc),
     )
@@ -534,6 +556,7 @@ fn read_records() -> Row {
     })
     .sizes(7, |_| 2 * RECORD)
     .reply(Guard::File)
+    .granted_by(&["R", "RW"], "unsent")
     .golden(
         "none; chapter 3.26",
         1,
@@ -610,9 +633,7 @@ fn read_records() -> Row {
     .case(
         case("at PICC level", "unsent", |b| {
             let file = file_no(CYCLIC);
-            attempt!(b, |s| s
-                .read_all_records(file, 0, &mut [0; 64])
-                .comm_mode(PLAIN))
+            attempt!(b, |s| s.read_all_records(file, 0, &mut [0; 64]))
         })
         .at(Place::Picc),
     )
@@ -632,6 +653,7 @@ fn clear_record_file() -> Row {
         b.commit();
         assert!(records(b, number).is_empty());
     })
+    .granted_by(&["RW"], "9D")
     .golden(
         "none; chapter 3.26",
         1,

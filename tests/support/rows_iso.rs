@@ -478,13 +478,16 @@ fn append_record() -> Row {
                 ["00 9000", "00 9000", "malformed"],
             ],
         )
-        .case(case("a full file", "6A84", |b| {
-            for _ in 0..3 {
-                append(b, b.number(LINEAR), &DATA)?;
-                b.commit();
-            }
-            append(b, b.number(LINEAR), &DATA)
-        }))
+        .case(
+            case("a full file", "6A84", |b| {
+                for _ in 0..3 {
+                    append(b, b.number(LINEAR), &DATA)?;
+                    b.commit();
+                }
+                append(b, b.number(LINEAR), &DATA)
+            })
+            .changing(),
+        )
         .case(case("not a whole record", "6700", |b| {
             append(b, b.number(LINEAR), &DATA[1..])
         }))
