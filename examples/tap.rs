@@ -15,7 +15,7 @@ use rand_core::{TryCryptoRng, TryRng};
 
 mod common;
 
-use common::{Desk, Outcome};
+use common::{AnyReader, Desk, Outcome};
 
 const HELP: &str = "\
 Personalises a purse on a fresh software DESFire EV1 and makes a purchase with it.
@@ -220,7 +220,7 @@ fn personalise<R: TryCryptoRng>(desk: &mut Desk, layout: &Layout, rng: &mut R) -
         "select it",
         clear,
         session.select_application(layout.aid),
-        |session| format!("application {}", session.selected()),
+        |_| format!("application {}", layout.aid),
     )?;
     let transport_key = Key::zero(KeyFamily::Aes);
     let mut session = desk.step(
@@ -300,7 +300,7 @@ fn purchase<R: TryCryptoRng>(
         "select the purse",
         "in clear",
         Session::new().select_application(layout.aid),
-        |session| format!("application {}", session.selected()),
+        |_| format!("application {}", layout.aid),
     )?;
     let key = card_key(layout.debiting, uid, layout.aid)?;
     let mut session = desk.step(
@@ -402,7 +402,7 @@ fn main() -> ExitCode {
         reader = reader.with_format(LinkFormat::NATIVE);
     }
     let uid = reader.card().state().version().uid;
-    let desk = Desk::new(reader, asynchronous);
+    let desk = Desk::new(AnyReader::Software(Box::new(reader)), asynchronous);
     common::exit(if random {
         tap(desk, uid, getrandom::SysRng)
     } else {

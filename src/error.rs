@@ -7,7 +7,7 @@
 //!
 //! No error holds a key, a nonce, a MAC or data from the card.
 
-use crate::wire::{CommandCode, FileNo, KeyNo, KeyType, Status, WireError};
+use crate::wire::{FileNo, Instruction, KeyNo, KeyType, Status, StatusWord, WireError};
 
 /// What became of a command that ended in an error.
 ///
@@ -35,39 +35,49 @@ pub enum Outcome {
 /// In an authenticated session every error but one with [`Outcome::NotSent`] has ended the
 /// session: card and reader no longer agree on the state of secure messaging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{command}: {kind} ({outcome})")]
+#[error("{command}: {kind} ({outcome}{})", if *.session_lost { "; the session is lost" } else { "" })]
 pub struct Error {
     /// The command that failed.
-    pub command: CommandCode,
+    pub command: Instruction,
     /// What became of it.
     pub outcome: Outcome,
+    /// Whether the session cannot be used any more: select again, and authenticate.
+    pub session_lost: bool,
     /// Why.
     #[source]
     pub kind: ErrorKind,
 }
 
 impl Error {
-    pub(crate) fn not_sent(command: CommandCode, kind: impl Into<ErrorKind>) -> Self {
+    pub(crate) fn not_sent(command: impl Into<Instruction>, kind: impl Into<ErrorKind>) -> Self {
+        let kind = kind.into();
         Self {
-            command,
+            command: command.into(),
             outcome: Outcome::NotSent,
-            kind: kind.into(),
+            session_lost: kind == ErrorKind::Misuse(Misuse::SessionLost),
+            kind,
         }
     }
 
-    pub(crate) fn unknown(command: CommandCode, kind: impl Into<ErrorKind>) -> Self {
+    pub(crate) fn unknown(command: impl Into<Instruction>, kind: impl Into<ErrorKind>) -> Self {
         Self {
-            command,
+            command: command.into(),
             outcome: Outcome::Unknown,
+            session_lost: true,
             kind: kind.into(),
         }
     }
 
-    pub(crate) fn refused(command: CommandCode, status: Status) -> Self {
+    /// A refusal was refused; whatever else went wrong after sending leaves the outcome unknown.
+    pub(crate) fn after_sending(command: impl Into<Instruction>, kind: ErrorKind) -> Self {
         Self {
-            command,
-            outcome: Outcome::Refused,
-            kind: ErrorKind::Refused(status),
+            command: command.into(),
+            outcome: match kind {
+                ErrorKind::Refused(_) | ErrorKind::RefusedIso(_) => Outcome::Refused,
+                _ => Outcome::Unknown,
+            },
+            session_lost: true,
+            kind,
         }
     }
 
@@ -91,6 +101,9 @@ pub enum ErrorKind {
     /// The card says no.
     #[error("the card refused with {0}: {cause}", cause = .0.cause())]
     Refused(Status),
+    /// The card says no to an ISO 7816-4 command.
+    #[error("the card refused with {0}: {cause}", cause = .0.cause())]
+    RefusedIso(StatusWord),
     /// The card's bytes have the right form but are not proved to be the card's.
     #[error("the reply is not authentic: {0}")]
     Authenticity(#[from] Authenticity),
@@ -217,6 +230,14 @@ pub enum Misuse {
     /// The command belongs to an application.
     #[error("this works inside an application only; select one")]
     NotInApplication,
+    /// Nothing is pending that could be committed or aborted.
+    #[error("nothing has been changed in this transaction")]
+    NothingPending,
+    /// No source tells how an EV1 session protects the reply to this ISO command.
+    #[error(
+        "no source tells how the card proves this ISO command in an EV1 session; use the native command"
+    )]
+    IsoWriteInSession,
     /// A name or list cannot be sent in this form.
     #[error("{0}")]
     Invalid(&'static str),

@@ -69,6 +69,7 @@
 //! |---|---|
 //! | `alloc` | transports in a `Box` |
 //! | `internals` | nothing to rely on: doors for this crate's own tests, benches and fuzz targets |
+//! | `pcsc` | readers of the host's PC/SC service, `pcsc`; needs `std` and the system's PC/SC library |
 //! | `picc` | the software card, `picc`, and `VirtualReader`; implies `alloc` |
 //!
 //! # Security
@@ -88,7 +89,7 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "pcsc"))]
 extern crate std;
 
 pub mod error;
@@ -108,10 +109,12 @@ pub use error::{Error, Outcome};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use pcd::internals;
+#[cfg(feature = "pcsc")]
+pub use pcd::pcsc;
 pub use pcd::{
-    AsyncTransport, Authenticate, Authenticated, Exchange, Key, KeyError, Link, LinkFormat,
-    Machine, Messaging, RunError, Session, SessionKey, Step, Traced, Transport, Unauthenticated,
-    command,
+    AsyncTransport, Authenticate, AuthenticateIso7816, Authenticated, Exchange, IsoExchange, Key,
+    KeyError, Link, LinkFormat, Machine, Messaging, RunError, Session, SessionKey, Step, Traced,
+    Transaction, Transport, Unauthenticated, command,
 };
 #[cfg(feature = "picc")]
 pub use virtual_reader::{CardMute, VirtualReader};

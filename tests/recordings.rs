@@ -254,7 +254,7 @@ fn change_key(live: &mut Live, step: &Step, card: &mut Recorded) -> Result<(), S
     if fields.flag("same_key") {
         let type_bits = fields.byte("key_no") & 0xC0;
         let after = if type_bits == 0 && new.key_type().family() == KeyFamily::Des
-            || !session.selected().is_picc()
+            || session.selected() != Some(Aid::PICC)
         {
             session.change_key_in_use(&new).run(card)
         } else {

@@ -5,7 +5,9 @@ use std::fmt;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use desfire_ev1::{Link, Machine, RunError, Traced, VirtualReader};
+use desfire_ev1::{
+    AsyncTransport, Link, LinkFormat, Machine, RunError, Traced, Transport, VirtualReader,
+};
 
 /// Whatever goes wrong in an example ends up in front of a person.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -36,11 +38,80 @@ pub struct Traffic {
 /// How many bytes one printed line shows.
 const BYTES_PER_LINE: usize = 24;
 
+/// The card of an example: the software card, or one on a reader.
+pub enum AnyReader {
+    Software(Box<VirtualReader>),
+    #[cfg(feature = "pcsc")]
+    Pcsc(Box<desfire_ev1::pcsc::PcscCard>),
+}
+
+/// A card on a reader of the PC/SC service: on the one whose name contains `name`, or on any.
+#[cfg(feature = "pcsc")]
+pub fn open_pcsc(name: Option<&str>) -> Outcome<AnyReader> {
+    use desfire_ev1::pcsc::PcscContext;
+
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+    let context = PcscContext::new()?;
+    eprintln!("put a card on the reader");
+    let card = context.wait_for_card(name, PATIENCE)?;
+    eprintln!("card on {}", card.reader());
+    Ok(AnyReader::Pcsc(Box::new(card)))
+}
+
+/// Says how to get at readers.
+#[cfg(not(feature = "pcsc"))]
+pub fn open_pcsc(_name: Option<&str>) -> Outcome<AnyReader> {
+    Err("this example was built without readers; build it with --features pcsc".into())
+}
+
+/// How either kind of reader fails.
+#[derive(Debug)]
+pub struct ReaderError(pub Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for ReaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ReaderError {}
+
+impl Link for AnyReader {
+    type Error = ReaderError;
+
+    fn format(&self) -> LinkFormat {
+        match self {
+            Self::Software(reader) => reader.format(),
+            #[cfg(feature = "pcsc")]
+            Self::Pcsc(card) => card.format(),
+        }
+    }
+}
+
+impl Transport for AnyReader {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, ReaderError> {
+        match self {
+            Self::Software(reader) => Transport::exchange(&mut **reader, command, reply)
+                .map_err(|error| ReaderError(Box::new(error))),
+            #[cfg(feature = "pcsc")]
+            Self::Pcsc(card) => Transport::exchange(&mut **card, command, reply)
+                .map_err(|error| ReaderError(Box::new(error))),
+        }
+    }
+}
+
+impl AsyncTransport for AnyReader {
+    async fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, ReaderError> {
+        // Both kinds answer when they answer; there is nothing else to do meanwhile.
+        Transport::exchange(self, command, reply)
+    }
+}
+
 type Show = Box<dyn FnMut(&[u8], &[u8])>;
 
 /// A card on a reader, with a trace of every byte if wanted.
 pub struct Desk {
-    reader: Traced<VirtualReader, Show>,
+    reader: Traced<AnyReader, Show>,
     asynchronous: bool,
     traffic: Rc<Cell<Traffic>>,
     lines: Rc<RefCell<Vec<String>>>,
@@ -48,7 +119,7 @@ pub struct Desk {
 
 impl Desk {
     /// Puts a card on the desk; its commands run over the async driver if asked for.
-    pub fn new(reader: VirtualReader, asynchronous: bool) -> Self {
+    pub fn new(reader: AnyReader, asynchronous: bool) -> Self {
         let traffic = Rc::new(Cell::new(Traffic::default()));
         let lines = Rc::new(RefCell::new(Vec::new()));
         let (counted, kept) = (Rc::clone(&traffic), Rc::clone(&lines));
@@ -81,7 +152,7 @@ impl Desk {
         protection: &str,
         machine: M,
         result: impl FnOnce(&M::Output) -> String,
-    ) -> Result<M::Output, RunError<<VirtualReader as Link>::Error>> {
+    ) -> Result<M::Output, RunError<ReaderError>> {
         let name = machine.command().to_string();
         println!("  {what:<34} {name:<24} {protection}");
         let done = if self.asynchronous {

@@ -21,7 +21,7 @@ use crate::pcd::protection::Protection;
 use crate::pcd::session::{Inner, Session};
 use crate::wire::frame::{FrameBuffer, MAX_COMMAND};
 use crate::wire::{
-    CommMode, CommandCode, FileNo, FileSettings, Framing, ReplyFrame, Status, Writer,
+    CommMode, CommandCode, FileNo, FileSettings, Framing, Instruction, ReplyFrame, Status, Writer,
 };
 
 /// How a link wants its bytes.
@@ -90,7 +90,7 @@ pub trait Machine {
     type Output;
 
     /// The command that is being run, for error texts.
-    fn command(&self) -> CommandCode;
+    fn command(&self) -> Instruction;
 
     /// The first bytes for the card.
     ///
@@ -204,6 +204,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             .begin(&mut inner.channel, command, protection)
             .map_err(not_sent)?;
         inner.busy = true;
+        inner.place.pending |= command.leaves_pending(inner);
         self.state = State::Running;
         Ok(sent)
     }
@@ -216,13 +217,15 @@ impl<H: Holder, C: Command> Exchange<H, C> {
     }
 
     /// Every way out that is not success.
-    fn fail(&mut self, error: Error) -> Error {
+    fn fail(&mut self, mut error: Error) -> Error {
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
             command.buffer().zeroize();
         }
         self.round.wipe();
-        self.holder.inner().after_failure(error.outcome);
+        let inner = self.holder.inner();
+        inner.after_failure(error.outcome);
+        error.session_lost = inner.ready().is_err();
         error
     }
 
@@ -249,11 +252,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             Ok(())
         });
         if let Err(kind) = learned {
-            let error = match kind {
-                ErrorKind::Refused(status) => Error::refused(CODE, status),
-                kind => Error::unknown(CODE, kind),
-            };
-            return Err(self.fail(error));
+            return Err(self.fail(Error::after_sending(CODE, kind)));
         }
         inner.busy = false;
         self.state = State::Over;
@@ -271,13 +270,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                 Ok(frame) => Ok(Step::Transmit(frame)),
                 Err(misuse) => Err(Error::unknown(self.code, misuse)),
             },
-            Err(kind) => {
-                let error = match kind {
-                    ErrorKind::Refused(status) => Error::refused(self.code, status),
-                    kind => Error::unknown(self.code, kind),
-                };
-                Err(self.fail(error))
-            }
+            Err(kind) => Err(self.fail(Error::after_sending(self.code, kind))),
         }
     }
 
@@ -315,7 +308,11 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                     .round
                     .open(&mut inner.channel, command.buffer())
                     .map_err(explain)?;
-                command.finish(inner, len).map(Some)
+                let output = command.finish(inner, len)?;
+                // What the command collected in itself is decoded; a caller's buffer is not there
+                // any more.
+                command.buffer().zeroize();
+                Ok(Some(output))
             }
         }
     }
@@ -339,8 +336,8 @@ impl<H: Holder, C: FileCommand> Exchange<H, C> {
 impl<H: Holder, C: Command> Machine for Exchange<H, C> {
     type Output = C::Output;
 
-    fn command(&self) -> CommandCode {
-        self.code
+    fn command(&self) -> Instruction {
+        self.code.into()
     }
 
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
@@ -360,13 +357,11 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
             return self.start_command();
         };
         let inner = self.holder.inner();
+        let ask = GetFileSettings::new(file);
+        let protection = ask.protection(inner).map_err(not_sent)?;
         let sent = self
             .round
-            .begin(
-                &mut inner.channel,
-                &GetFileSettings::new(file),
-                Protection::STANDARD,
-            )
+            .begin(&mut inner.channel, &ask, protection)
             .map_err(not_sent)?;
         inner.busy = true;
         self.state = State::Asking;

@@ -9,9 +9,11 @@
 //! | `channel` | secure messaging | crypto |
 //! | `protection` | which protection applies | settings and rights |
 //! | [`command`] | one file per command | protection |
-//! | `exchange` | one command as a machine | channel, frames |
+//! | `exchange`, `iso_exchange` | one command as a machine | channel, frames |
 //! | `session` | what is known of the card | exchange |
+//! | `transaction` | changes that belong together | session |
 //! | `driver` | I/O | machines |
+//! | `pcsc` | PC/SC readers | driver |
 //!
 //! What is not re-exported is visible in here only: the software card cannot borrow it.
 
@@ -24,12 +26,18 @@ mod driver;
 mod exchange;
 #[cfg(feature = "internals")]
 pub mod internals;
+mod iso_exchange;
 mod key;
+#[cfg(feature = "pcsc")]
+pub mod pcsc;
 mod protection;
 mod session;
+mod transaction;
 
-pub use auth::{Authenticate, Messaging, SessionKey};
+pub use auth::{Authenticate, AuthenticateIso7816, Messaging, SessionKey};
 pub use driver::{AsyncTransport, Link, RunError, Traced, Transport};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
+pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};
 pub use session::{Authenticated, Session, Unauthenticated};
+pub use transaction::Transaction;

@@ -125,13 +125,20 @@ pub(in crate::pcd) struct KnownFile {
     comm: CommByte,
     rights: [u8; 2],
     free_get_value: bool,
+    standard: bool,
 }
 
 impl KnownFile {
+    /// Whether writes to it are valid at once.
+    pub(in crate::pcd) const fn is_standard(&self) -> bool {
+        self.standard
+    }
+
     fn new(settings: &FileSettings) -> Self {
         Self {
             comm: settings.comm,
             rights: settings.rights.to_bytes(),
+            standard: matches!(settings.detail, FileDetail::StandardData { .. }),
             free_get_value: matches!(
                 settings.detail,
                 FileDetail::Value { flags, .. } if flags.contains(ValueFlags::FREE_GET_VALUE)

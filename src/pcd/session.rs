@@ -72,8 +72,35 @@ pub struct Inner {
 /// Where the reader is on the card, and what it has seen there.
 #[derive(Clone)]
 pub(in crate::pcd) struct Place {
-    pub(in crate::pcd) selected: Aid,
+    pub(in crate::pcd) level: Level,
     pub(in crate::pcd) files: FileCache,
+    /// Changes may be waiting for CommitTransaction; they outlive an authentication.
+    pub(in crate::pcd) pending: bool,
+}
+
+/// What is selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pcd) enum Level {
+    Picc,
+    Application(Aid),
+    /// An application chosen by its ISO name, whose AID the reader has not been told.
+    IsoNamed,
+}
+
+impl Place {
+    pub(in crate::pcd) fn is_picc(&self) -> bool {
+        self.level == Level::Picc
+    }
+}
+
+impl Level {
+    /// The same, except that an application may now be another.
+    pub(in crate::pcd) const fn without_aid(self) -> Self {
+        match self {
+            Self::Picc => Self::Picc,
+            Self::Application(_) | Self::IsoNamed => Self::IsoNamed,
+        }
+    }
 }
 
 impl Inner {
@@ -90,9 +117,15 @@ impl Inner {
     pub(in crate::pcd) fn after_failure(&mut self, outcome: Outcome) {
         self.busy = false;
         if !(matches!(self.channel, Channel::Open) && outcome == Outcome::Refused) {
-            self.channel = Channel::Lost;
-            self.place.files = FileCache::EMPTY;
+            self.lose();
         }
+    }
+
+    /// Reader and card no longer agree. Drops the keys, which wipes them.
+    pub(in crate::pcd) fn lose(&mut self) {
+        self.channel = Channel::Lost;
+        self.place.files = FileCache::EMPTY;
+        self.place.pending = false;
     }
 
     pub(in crate::pcd) fn key_no(&self) -> Option<KeyNo> {
@@ -100,18 +133,23 @@ impl Inner {
     }
 
     pub(in crate::pcd) const fn require_picc_level(&self) -> Result<(), Misuse> {
-        if self.place.selected.is_picc() {
-            Ok(())
-        } else {
-            Err(Misuse::NotAtPiccLevel)
+        match self.place.level {
+            Level::Picc => Ok(()),
+            Level::Application(_) | Level::IsoNamed => Err(Misuse::NotAtPiccLevel),
+        }
+    }
+
+    pub(in crate::pcd) const fn require_no_ev1_session(&self) -> Result<(), Misuse> {
+        match self.channel {
+            Channel::Ev1(_) => Err(Misuse::IsoWriteInSession),
+            _ => Ok(()),
         }
     }
 
     pub(in crate::pcd) const fn require_application(&self) -> Result<(), Misuse> {
-        if self.place.selected.is_picc() {
-            Err(Misuse::NotInApplication)
-        } else {
-            Ok(())
+        match self.place.level {
+            Level::Picc => Err(Misuse::NotInApplication),
+            Level::Application(_) | Level::IsoNamed => Ok(()),
         }
     }
 }
@@ -127,14 +165,23 @@ impl Session<Unauthenticated> {
     /// instance because another program has selected it.
     #[must_use]
     pub const fn at_level(selected: Aid) -> Self {
+        Self::at(if selected.is_picc() {
+            Level::Picc
+        } else {
+            Level::Application(selected)
+        })
+    }
+
+    pub(in crate::pcd) const fn at(level: Level) -> Self {
         Self {
             inner: Inner {
                 channel: Channel::Open,
                 busy: false,
                 key: None,
                 place: Place {
-                    selected,
+                    level,
                     files: FileCache::EMPTY,
+                    pending: false,
                 },
             },
             state: PhantomData,
@@ -175,10 +222,15 @@ impl Session<Authenticated> {
 }
 
 impl<S> Session<S> {
-    /// The selected application, or [`Aid::PICC`].
+    /// The selected application, or [`Aid::PICC`]; nothing if an application has been selected by
+    /// an ISO name, which does not tell its AID.
     #[must_use]
-    pub const fn selected(&self) -> Aid {
-        self.inner.place.selected
+    pub const fn selected(&self) -> Option<Aid> {
+        match self.inner.place.level {
+            Level::Picc => Some(Aid::PICC),
+            Level::Application(aid) => Some(aid),
+            Level::IsoNamed => None,
+        }
     }
 
     /// Whether reader and card may have lost step; then no command but
@@ -278,7 +330,7 @@ impl<S> Session<S> {
     /// selection, handshake or removal. The level stays selected.
     #[must_use]
     pub fn into_unauthenticated(self) -> Session<Unauthenticated> {
-        Session::at_level(self.inner.place.selected)
+        Session::at(self.inner.place.level)
     }
 }
 

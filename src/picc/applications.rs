@@ -4,17 +4,16 @@
 use alloc::vec::Vec;
 
 use super::card::{Card, Volatile};
-use super::choices::{CHUNK_AIDS, DELETE_PICC, FORMAT_DISABLED, KEY_INFO_RFU};
+use super::choices::{
+    CHUNK_AIDS, DELETE_PICC, FORMAT_DISABLED, LIST_NAMELESS_APPLICATIONS, UNKNOWN_AID_SELECTS_PICC,
+};
 use super::memory;
 use super::reply::{Refusal, Reply};
 use super::session::Session;
-use super::state::{Application, MAX_APPLICATIONS, PICC_DF_NAME, is_free_file_id};
+use super::state::{Application, MAX_APPLICATIONS, PICC_DF_NAME, is_free_file_id, is_key_info};
 use crate::wire::{
-    Aid, DfName, IsoFileId, KeyFamily, KeyFlags, KeyInfo, KeySettings, Reader, Status, WireError,
+    Aid, DfName, IsoFileId, KeyFlags, KeyInfo, KeySettings, Reader, Status, WireError,
 };
-
-/// Bit 4 of key settings byte 2.
-const KEY_INFO_RFU_BIT: u8 = 0x10;
 
 /// What CreateApplication asks for.
 struct Request {
@@ -50,14 +49,10 @@ impl Request {
     /// Parameters that no card takes.
     fn check(&self) -> Result<(), Status> {
         if self.aid.is_picc()
-            || self.info.keys() > KeyInfo::MAX_KEYS
-            || self.info.family() == KeyFamily::Unknown
+            || !is_key_info(self.info)
             || self.iso_file_id.is_some_and(|id| !is_free_file_id(id))
         {
             return Err(Status::ParameterError);
-        }
-        if self.info.to_byte() & KEY_INFO_RFU_BIT != 0 {
-            return Err(KEY_INFO_RFU);
         }
         Ok(())
     }
@@ -137,12 +132,15 @@ impl Card {
         Ok(Reply::bare(Vec::new()))
     }
 
-    /// Ends the session and the transaction, also if the application is selected already. An
-    /// unknown AID leaves the PICC level selected: sources disagree, this is the safest for a
-    /// reader under test.
+    /// Ends the session and the transaction, also if the application is selected already.
     pub(super) fn select_application(&mut self, params: &[u8]) -> Result<Reply, Refusal> {
         let aid = aid_of(params)?;
-        self.field = Volatile::selecting(Aid::PICC);
+        let before = if UNKNOWN_AID_SELECTS_PICC {
+            Aid::PICC
+        } else {
+            self.field.selected
+        };
+        self.field = Volatile::selecting(before);
         if !aid.is_picc() && self.state().application(aid).is_none() {
             return Err(Status::ApplicationNotFound.into());
         }
@@ -172,6 +170,9 @@ impl Card {
         self.require_master_unless(KeyFlags::FREE_LISTING)?;
         let frames = self.state().applications().iter().filter_map(|app| {
             let id = app.iso_file_id?;
+            if app.df_name.is_none() && !LIST_NAMELESS_APPLICATIONS {
+                return None;
+            }
             let name = app.df_name.as_ref().map_or(&[][..], DfName::as_bytes);
             Some([&app.aid.to_bytes(), &id.to_native()[..], name].concat())
         });

@@ -172,7 +172,10 @@ impl Card {
     fn answer(&mut self, command: &[u8]) -> Result<Vec<u8>, PowerLost> {
         if apdu::is_wrapped(command) {
             return match CommandFrame::parse(Framing::Wrapped, command) {
-                Ok(frame) => Ok(self.native(&frame)?.encode(Framing::Wrapped)),
+                Ok(frame) => {
+                    let answer = self.native(&frame, Framing::Wrapped)?;
+                    Ok(answer.encode(Framing::Wrapped))
+                }
                 Err(_) => {
                     // A real card takes it for an ISO command gone wrong (SO report).
                     self.refused(Status::LengthError);
@@ -184,7 +187,7 @@ impl Card {
             return self.iso(command);
         }
         let answer = match CommandFrame::parse(Framing::Native, command) {
-            Ok(frame) => self.native(&frame)?,
+            Ok(frame) => self.native(&frame, Framing::Native)?,
             Err(_) => {
                 self.refused(EMPTY_FRAME);
                 Answer::status(EMPTY_FRAME)

@@ -12,13 +12,16 @@ use alloc::vec::Vec;
 
 use super::auth::Handshake;
 use super::card::Card;
-use super::choices::{AF_WHILE_IDLE, CHUNK_PLAIN, D40_SURVIVES, DATA_IN_EMPTY_AF};
+use super::choices::{
+    AF_WHILE_IDLE, CHUNK_PLAIN, COMMAND_DURING_CHAIN, D40_SURVIVES, DATA_IN_EMPTY_AF, EV1_SURVIVES,
+};
 use super::eeprom::PowerLost;
 use super::iso_auth::IsoAuthentication;
 use super::reply::{Answer, Body, Refusal, Reply, Seal};
+use super::session::Session;
 use super::write::PendingWrite;
-use crate::wire::frame::MAX_PAYLOAD;
-use crate::wire::{CommandCode, CommandFrame, Status};
+use crate::wire::frame::{MAX_COMMAND, MAX_PAYLOAD};
+use crate::wire::{CommandCode, CommandFrame, Framing, Status};
 
 /// What the next `AF` goes on with.
 #[derive(Clone, Default)]
@@ -44,8 +47,12 @@ pub(super) enum Step {
 
 impl Card {
     /// One native frame.
-    pub(super) fn native(&mut self, frame: &CommandFrame<'_>) -> Result<Answer, PowerLost> {
-        match self.frame(frame) {
+    pub(super) fn native(
+        &mut self,
+        frame: &CommandFrame<'_>,
+        framing: Framing,
+    ) -> Result<Answer, PowerLost> {
+        match self.frame(frame, framing) {
             Ok(answer) => Ok(answer),
             Err(Refusal::Status(status)) => {
                 self.refused(status);
@@ -60,24 +67,25 @@ impl Card {
     pub(super) fn refused(&mut self, status: Status) {
         self.field.chain = Chain::Idle;
         self.field.transaction.abort();
-        let survives = self
-            .field
-            .session
-            .as_ref()
-            .is_some_and(|session| !session.is_ev1() && D40_SURVIVES.contains(&status));
-        if !survives {
-            self.field.session = None;
-        }
+        let survives = |session: &Session| {
+            let few = if session.is_ev1() {
+                EV1_SURVIVES
+            } else {
+                D40_SURVIVES
+            };
+            few.contains(&status)
+        };
+        self.field.session = self.field.session.take().filter(survives);
     }
 
-    fn frame(&mut self, frame: &CommandFrame<'_>) -> Result<Answer, Refusal> {
+    fn frame(&mut self, frame: &CommandFrame<'_>, framing: Framing) -> Result<Answer, Refusal> {
         let more = frame.code == CommandCode::AdditionalFrame;
         let chain = core::mem::take(&mut self.field.chain);
         self.field.iso.authentication = IsoAuthentication::default();
         if !more && !matches!(chain, Chain::Idle) {
-            return Err(Status::CommandAborted.into());
+            return Err(COMMAND_DURING_CHAIN.into());
         }
-        if frame.payload.len() > MAX_PAYLOAD {
+        if frame.payload.len() > framing.payload_capacity(MAX_COMMAND) {
             return Err(Status::LengthError.into());
         }
         let step = match chain {

@@ -3,7 +3,10 @@
 use alloc::vec::Vec;
 
 use super::card::Card;
-use super::choices::{NO_ISO_FILE_IDS, UNEXPECTED_FILE_ID};
+use super::choices::{
+    EQUAL_VALUE_LIMITS, FILE_ID_MAY_BE_MISSING, NO_ISO_FILE_IDS, RIGHTS_MAY_NAME_MISSING_KEYS,
+    UNEXPECTED_FILE_ID,
+};
 use super::file::{File, FileContent, is_comm_byte, is_value_flags};
 use super::memory;
 use super::reply::{Refusal, Reply};
@@ -30,7 +33,7 @@ struct Request {
 
 impl Request {
     /// The fields, in the order in which they travel. The ISO FID is there if the length says
-    /// so; the application need not have asked for it (libfreefare, DFC).
+    /// so.
     fn parse(code: CommandCode, params: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(params);
         let number = reader.u8()?;
@@ -86,8 +89,7 @@ impl Request {
         })
     }
 
-    /// Parameters that no card takes. Equal limits of a value file are taken (DFC; pm3sim
-    /// relays that the upper one must be higher); rights may name keys that do not exist.
+    /// Whether a card could take these parameters.
     fn is_possible(&self) -> bool {
         let detail = match &self.detail {
             FileDetail::StandardData { size } | FileDetail::BackupData { size } => size.get() > 0,
@@ -96,7 +98,11 @@ impl Request {
                 upper,
                 flags,
                 ..
-            } => *lower <= self.balance && self.balance <= *upper && is_value_flags(*flags),
+            } => {
+                (EQUAL_VALUE_LIMITS || lower != upper)
+                    && (*lower..=*upper).contains(&self.balance)
+                    && is_value_flags(*flags)
+            }
             FileDetail::LinearRecord {
                 record_size,
                 max_records,
@@ -129,6 +135,11 @@ impl Card {
         if request.iso_file_id.is_some() && !app.info.iso_file_ids() {
             return Err(UNEXPECTED_FILE_ID.into());
         }
+        let may_have_id = app.info.iso_file_ids() && code != CommandCode::CreateValueFile;
+        if request.iso_file_id.is_none() && may_have_id && !FILE_ID_MAY_BE_MISSING {
+            return Err(Status::LengthError.into());
+        }
+        self.check_rights(request.rights)?;
         self.require_master_unless(KeyFlags::FREE_CREATE_DELETE)?;
         let taken = app.files.iter().any(|file| {
             file.number == number
@@ -230,6 +241,7 @@ impl Card {
         if !is_comm_byte(comm) {
             return Err(Status::ParameterError.into());
         }
+        self.check_rights(rights)?;
         let aid = self.field.selected;
         self.eeprom.change(|state| {
             if let Some(file) = state.file_mut(aid, file_no) {
@@ -238,6 +250,17 @@ impl Card {
             }
         })?;
         Ok(Reply::done())
+    }
+
+    /// Whether the keys that rights name must exist, and do.
+    fn check_rights(&self, rights: AccessRights) -> Result<(), Status> {
+        let keys = self.application()?.info.keys();
+        let all = [rights.read, rights.write, rights.read_write, rights.change];
+        let missing = |right: &Access| matches!(right, Access::Key(key) if key.number() >= keys);
+        if !RIGHTS_MAY_NAME_MISSING_KEYS && all.iter().any(missing) {
+            return Err(Status::ParameterError);
+        }
+        Ok(())
     }
 
     /// The file that the first parameter names.

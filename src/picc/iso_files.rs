@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::card::Card;
 use super::choices::{
     ISO_DATA_LENGTH, ISO_FILE_FULL, ISO_NO_RECORD, ISO_OFFSET, ISO_REPLY, LINEAR_FILE_FULL,
-    SHORT_ID_IS_FILE_NUMBER,
+    SHORT_FILE_IDS,
 };
 use super::file::{File, FileContent};
 use super::iso::IsoRefusal;
@@ -169,7 +169,7 @@ impl Card {
                 .current
                 .ok_or(StatusWord::CONDITIONS_NOT_SATISFIED);
         }
-        if !SHORT_ID_IS_FILE_NUMBER.contains(&id) {
+        if !SHORT_FILE_IDS.contains(&id) {
             return Err(StatusWord::WRONG_P1_P2);
         }
         FileNo::new(id).map_err(|_| StatusWord::NOT_FOUND)

@@ -4,6 +4,7 @@ use core::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::choices::VERSION_BITS_TELL_HALVES_APART;
 use super::crypto::Cipher;
 use crate::wire::{KeyFamily, KeyType};
 
@@ -66,23 +67,25 @@ impl CardKey {
 
     /// The type by which the cipher and the session key go.
     ///
-    /// All 16 bytes are compared, version bits included: pm3sim and libfreefare do so,
-    /// nobody has recorded the difference.
+    /// A key of the DES family whose halves are equal is a DES key (measured by DFC on an EV1).
     #[must_use]
     pub fn key_type(&self) -> KeyType {
         match self.family {
             KeyFamily::Aes => KeyType::Aes,
             KeyFamily::ThreeKey3Des => KeyType::ThreeKey3Des,
-            _ if self
-                .bytes
-                .iter()
-                .take(8)
-                .eq(self.bytes.iter().skip(8).take(8)) =>
-            {
-                KeyType::Des
-            }
+            _ if self.has_equal_halves() => KeyType::Des,
             _ => KeyType::TwoKey3Des,
         }
+    }
+
+    fn has_equal_halves(&self) -> bool {
+        let mask = if VERSION_BITS_TELL_HALVES_APART {
+            0xFF
+        } else {
+            0xFE
+        };
+        let masked = self.bytes.iter().map(|byte| byte & mask);
+        masked.clone().take(8).eq(masked.skip(8).take(8))
     }
 
     /// The key's version: stored beside an AES key, in the low bits of the first eight bytes

@@ -5,7 +5,10 @@ use alloc::vec::Vec;
 use zeroize::Zeroizing;
 
 use super::card::Card;
-use super::choices::{FROZEN, KEY_TYPE_IN_APPLICATION};
+use super::choices::{
+    CHANGE_KEY_CHANGES_ITSELF, FROZEN, KEY_TYPE_IN_APPLICATION, MASTER_CHANGES_CHANGE_KEY,
+    SHOW_ISO_FILE_ID_BIT, WRONG_KEY_FOR_CHANGE,
+};
 use super::key::CardKey;
 use super::reply::{Refusal, Reply};
 use crate::wire::{
@@ -14,6 +17,9 @@ use crate::wire::{
 
 /// The bits of ChangeKey's key number that hold the number.
 const NUMBER_BITS: u8 = 0x3F;
+
+/// The bit of key settings byte 2 that allows files ISO FIDs.
+const ISO_FILE_ID_BIT: u8 = 0x20;
 
 impl Card {
     pub(super) fn change_key(&mut self, params: &[u8]) -> Result<Reply, Refusal> {
@@ -71,9 +77,9 @@ impl Card {
         } else {
             match settings.change_key {
                 ChangeKeyAccess::MasterKey => session_key == 0,
-                // Sources split on the change key changing itself: it or the master key may.
                 ChangeKeyAccess::Key(key) if key == target => {
-                    session_key == 0 || session_key == key.number()
+                    (MASTER_CHANGES_CHANGE_KEY && session_key == 0)
+                        || (CHANGE_KEY_CHANGES_ITSELF && session_key == key.number())
                 }
                 ChangeKeyAccess::Key(key) => session_key == key.number(),
                 ChangeKeyAccess::SameKey => session_key == target.number(),
@@ -83,7 +89,7 @@ impl Card {
         if allowed {
             Ok(())
         } else {
-            Err(Status::AuthenticationError)
+            Err(WRONG_KEY_FOR_CHANGE)
         }
     }
 
@@ -182,14 +188,16 @@ impl Card {
         Ok(Reply::done())
     }
 
-    /// Bit 5 of the second byte is shown as it was given: proxmark3 expects it, pm3sim shows
-    /// it, no recording of an EV1 settles it.
     pub(super) fn get_key_settings(&self) -> Result<Reply, Refusal> {
         self.require_master_unless(KeyFlags::FREE_LISTING)?;
         let (settings, info) = self
             .state()
             .level(self.field.selected)
             .ok_or(Status::PermissionDenied)?;
-        Ok(Reply::data([settings.to_byte(), info.to_byte()].to_vec()))
+        let mut info = info.to_byte();
+        if !SHOW_ISO_FILE_ID_BIT {
+            info &= !ISO_FILE_ID_BIT;
+        }
+        Ok(Reply::data([settings.to_byte(), info].to_vec()))
     }
 }

@@ -88,6 +88,11 @@ pub(super) fn file_cost(detail: &FileDetail) -> u64 {
     }
 }
 
+/// Whether so many bytes can have been given out.
+pub(super) const fn is_stepped(bytes: u32) -> bool {
+    (bytes as u64).is_multiple_of(STEP)
+}
+
 fn stepped(bytes: u64) -> u64 {
     bytes.checked_next_multiple_of(STEP).unwrap_or(u64::MAX)
 }

@@ -52,6 +52,8 @@ mod records;
 mod reply;
 mod session;
 mod state;
+#[cfg(test)]
+mod state_tests;
 mod store;
 mod transaction;
 mod values;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::card::Card;
-use super::choices::READ_AFTER_CLEAR;
+use super::choices::{READ_AFTER_CLEAR, READ_ALL_PADDING, READ_OF_NOTHING};
 use super::file::FileContent;
 use super::reply::{Refusal, Reply};
 use super::session::Padding;
@@ -12,8 +12,7 @@ use super::write::usize_of;
 use crate::wire::{FileNo, Reader, Status, U24};
 
 impl Card {
-    /// Committed content; length 0 asks for everything up to the end, which must be at least
-    /// one byte.
+    /// Committed content; length 0 asks for everything up to the end.
     pub(super) fn read_data(&self, params: &[u8]) -> Result<Reply, Refusal> {
         let (number, offset, len) = range(params)?;
         let file = self.file(number)?;
@@ -21,14 +20,16 @@ impl Card {
             return Err(Status::PermissionDenied.into());
         };
         let mode = self.grant(file, &[file.rights.read, file.rights.read_write])?;
-        let rest = data.get(usize_of(offset)..).unwrap_or_default();
+        let rest = data.get(usize_of(offset)..);
+        let rest = rest.ok_or(Status::BoundaryError)?;
         let (part, padding) = match usize_of(len) {
-            0 => (Some(rest), Padding::Marked),
+            0 if rest.is_empty() => return Err(READ_OF_NOTHING.into()),
+            0 => (Some(rest), READ_ALL_PADDING),
             len => (rest.get(..len), Padding::Zeros),
         };
         match part {
-            Some(part) if !part.is_empty() => Ok(Reply::in_mode(part.to_vec(), mode, padding)),
-            _ => Err(Status::BoundaryError.into()),
+            Some(part) => Ok(Reply::in_mode(part.to_vec(), mode, padding)),
+            None => Err(Status::BoundaryError.into()),
         }
     }
 
@@ -45,7 +46,10 @@ impl Card {
             return Err(READ_AFTER_CLEAR.into());
         }
         let (count, padding) = match count.get() {
-            0 => (records.count().saturating_sub(first.get()), Padding::Marked),
+            0 => (
+                records.count().saturating_sub(first.get()),
+                READ_ALL_PADDING,
+            ),
             count => (count, Padding::Zeros),
         };
         match records.read(first.get(), count) {

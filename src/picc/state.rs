@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use super::choices::{MAX_ATS, RESERVED_FILE_IDS};
+use super::choices::{APPLICATIONS_WITHOUT_KEYS, KEY_INFO_RFU, MAX_ATS, RESERVED_FILE_IDS};
 use super::file::{File, FileContent};
 use super::key::{CardKey, DefaultKey};
 use super::memory::{self, StorageSize};
@@ -159,15 +159,35 @@ impl State {
         self.applications.iter().find(|app| app.aid == aid)
     }
 
-    /// Puts an application with its keys and files in place, as if it had been created.
+    /// Shows a random UID from the next activation on, or no longer does.
+    pub const fn set_random_id(&mut self, random: bool) {
+        self.configuration.random_id = random;
+    }
+
+    /// Disables FormatPICC, or enables it again.
+    pub const fn set_format_disabled(&mut self, disabled: bool) {
+        self.configuration.format_disabled = disabled;
+    }
+
+    /// Puts an application with its keys and files in place, as if it had been created; one
+    /// of the same AID is replaced.
     ///
     /// # Errors
     /// [`StateError::Impossible`] if a card could not have it; nothing changes then.
     pub fn put_application(&mut self, application: Application) -> Result<(), StateError> {
         let mut next = self.clone();
-        next.used = u32::try_from(u64::from(next.used).saturating_add(application.cost()))
+        let old_cost = next
+            .application(application.aid)
+            .map_or(0, Application::cost);
+        let used = u64::from(next.used)
+            .saturating_sub(old_cost)
+            .saturating_add(application.cost());
+        next.used = u32::try_from(used)
             .map_err(|_| StateError::Impossible("more memory in use than there is"))?;
-        next.applications.push(application);
+        match next.application_mut(application.aid) {
+            Some(old) => *old = application,
+            None => next.applications.push(application),
+        }
         next.check()?;
         *self = next;
         Ok(())
@@ -256,6 +276,10 @@ impl State {
         ensure(
             needed <= self.used.into() && self.used <= self.storage.capacity(),
             "more memory in use than there is",
+        )?;
+        ensure(
+            memory::is_stepped(self.used),
+            "memory in use that is no sum of what things cost",
         )
     }
 }
@@ -390,10 +414,7 @@ impl Application {
 
     fn check(&self) -> Result<(), StateError> {
         ensure(!self.aid.is_picc(), "application with AID 000000")?;
-        ensure(
-            self.info.keys() <= KeyInfo::MAX_KEYS && self.info.family() != KeyFamily::Unknown,
-            "number or type of keys",
-        )?;
+        ensure(is_key_info(self.info), "number or type of keys")?;
         ensure(
             self.keys.len() == usize::from(self.info.keys()),
             "number of keys differs from the key settings",
@@ -438,6 +459,14 @@ impl Application {
         }
         Ok(())
     }
+}
+
+/// Whether an application can have such keys.
+pub(super) const fn is_key_info(info: KeyInfo) -> bool {
+    info.keys() <= KeyInfo::MAX_KEYS
+        && !matches!(info.family(), KeyFamily::Unknown)
+        && (info.to_byte() & KEY_INFO_RFU == 0)
+        && (info.keys() > 0 || APPLICATIONS_WITHOUT_KEYS)
 }
 
 /// Whether an application or file may have this ISO FID.

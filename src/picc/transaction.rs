@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::card::Card;
+use super::choices::LIMITED_CREDIT_LEAVES_REST;
 use super::file::{FileContent, Value};
 use super::reply::{Refusal, Reply};
 use crate::wire::{FileNo, Status};
@@ -107,14 +108,16 @@ fn apply(content: &mut FileContent, change: Change) {
 
 /// The new balance, and what LimitedCredit may give back of it: the sum of this transaction's
 /// debits (libfreefare: credits do not reduce it). Without a debit, what was given back comes
-/// off the old amount (partial use is not measured), and a transaction of neither leaves
-/// nothing: the last one that touched the file counts.
+/// off the old amount, and a transaction of neither leaves nothing: the last one that touched
+/// the file counts (not measured).
 fn commit_value(value: &mut Value, pending: &PendingValue) {
     value.value = pending.value;
     let budget = match (pending.debited, pending.restored) {
         (Some(debited), _) => debited,
-        (None, Some(restored)) => i64::from(value.limited_credit).saturating_sub(restored),
-        (None, None) => 0,
+        (None, Some(restored)) if LIMITED_CREDIT_LEAVES_REST => {
+            i64::from(value.limited_credit).saturating_sub(restored)
+        }
+        (None, _) => 0,
     };
     value.limited_credit = i32::try_from(budget).unwrap_or(i32::MAX);
 }

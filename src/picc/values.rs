@@ -1,6 +1,13 @@
 //! GetValue, Credit, Debit and LimitedCredit.
+//!
+//! | | rights that allow it | source |
+//! |---|---|---|
+//! | GetValue, Debit | read, write, read & write | pm3sim (measured on EV2), RevK |
+//! | LimitedCredit | write, read & write | libfreefare, RevK; nfcjlib documents read for write |
+//! | Credit | read & write | all |
 
 use super::card::Card;
+use super::choices::NEGATIVE_AMOUNT;
 use super::file::{File, FileContent, Value};
 use super::reply::{Refusal, Reply};
 use super::session::Padding;
@@ -41,7 +48,7 @@ impl Card {
         let data = self.open_request(mode, code, header, data, 4)?;
         let amount = Reader::new(&data).i32().map_err(|_| Status::LengthError)?;
         if amount < 0 {
-            return Err(Status::ParameterError.into());
+            return Err(NEGATIVE_AMOUNT.into());
         }
 
         let (_, value) = self.value_file(number)?;

@@ -359,3 +359,58 @@ fn key_changes() {
     }
     assert_eq!((recorded.len(), generated.len()), (35, 8));
 }
+
+/// SetConfiguration was never recorded with a known key; these values were computed by the
+/// independent script that reproduces the recordings.
+#[test]
+fn configurations() {
+    let d40 = || Cipher::new(KeyType::Des, &hex("00010203f6b03339"));
+    let aes = || Cipher::new(KeyType::Aes, &hex("00112233445566778899aabbccddeeff"));
+    let cases = [
+        (Session::d40(0, d40()), "5c002672304d57f2bc36"),
+        (
+            Session::ev1(0, aes()),
+            "5c0069e4e3be5ff5d951e2510400cbae82f0",
+        ),
+        (
+            Session::ev1(0, aes()),
+            "5c02d1be545731c20a9d7a0efa33e931eee1",
+        ),
+    ];
+    for (session, command) in cases {
+        let mut card = Card::new(Uid([4, 1, 2, 3, 4, 5, 6]));
+        card.field.session = Some(session);
+        assert_eq!(card.handle(&hex(command))[0], 0x00, "{command}");
+        let random_id = command.starts_with("5c00");
+        assert_eq!(card.state().random_id(), random_id, "{command}");
+        assert_eq!(card.state().ats(), [0x06, 0x75, 0x77, 0x81, 0x02, 0x80]);
+    }
+}
+
+/// Values of credits, computed as above: 100 on file 4, EV1 from a zero IV.
+#[test]
+fn credits() {
+    let cases = [
+        (KeyType::Des, "0123456789abcdef", "56983ddb529ec738"),
+        (
+            KeyType::TwoKey3Des,
+            "00112233445566778899aabbccddeeff",
+            "74e4c423f0c81ed5",
+        ),
+        (
+            KeyType::ThreeKey3Des,
+            "00112233445566778899aabbccddeeff0102030405060708",
+            "8f03e44a5108916d",
+        ),
+        (
+            KeyType::Aes,
+            "00112233445566778899aabbccddeeff",
+            "df5378b3a7520812d7e4350c98651c0b",
+        ),
+    ];
+    for (key_type, key, sent) in cases {
+        let mut session = Session::ev1(0, Cipher::new(key_type, &hex(key)));
+        let amount = session.open(&[&[0x0C], &[4]], &hex(sent), 4).unwrap();
+        assert_eq!(*amount, [100, 0, 0, 0]);
+    }
+}

@@ -161,7 +161,12 @@ fn rotated(nonce: &[u8]) -> impl Iterator<Item = &u8> {
 /// | 2K3DES | A0–3 B0–3 A4–7 B4–7 |
 /// | 3K3DES | A0–3 B0–3 A6–9 B6–9 A12–15 B12–15 |
 /// | AES | A0–3 B0–3 A12–15 B12–15 |
-fn derive(scheme: AuthScheme, key_type: KeyType, rnd_a: &[u8], rnd_b: &[u8]) -> SessionKey {
+pub(super) fn derive(
+    scheme: AuthScheme,
+    key_type: KeyType,
+    rnd_a: &[u8],
+    rnd_b: &[u8],
+) -> SessionKey {
     let starts: &[usize] = match key_type {
         KeyType::Des => &[0, 0],
         KeyType::TwoKey3Des => &[0, 4],

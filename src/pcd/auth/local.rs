@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Malformed, Misuse};
 use crate::pcd::exchange::{LinkFormat, Machine, Step};
 use crate::pcd::key::Key;
 use crate::pcd::session::{Authenticated, Place, Session};
-use crate::wire::{AuthScheme, CommandCode, KeyNo};
+use crate::wire::{AuthScheme, Instruction, KeyNo};
 
 /// A handshake with a key at hand: `0A`, `1A` or `AA` and its continuation.
 ///
@@ -52,8 +52,8 @@ impl<'k> Authenticate<'k> {
 impl Machine for Authenticate<'_> {
     type Output = Session<Authenticated>;
 
-    fn command(&self) -> CommandCode {
-        self.terminal.command()
+    fn command(&self) -> Instruction {
+        self.terminal.command().into()
     }
 
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {

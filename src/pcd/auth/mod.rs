@@ -5,7 +5,8 @@
 //! | terminal | [`terminal`] | the card | the key |
 //! | key holder | [`holder`] | the key | the card, any I/O |
 //!
-//! [`local`] joins them in one process: the split path is the only path.
+//! [`local`] joins them in one process: the split path is the only path. [`iso7816`] is the same by
+//! ISO 7816-4 commands, in one piece.
 //!
 //! | step | who | legacy `0A` | ISO `1A`, AES `AA` |
 //! |---|---|---|---|
@@ -20,10 +21,12 @@
 //! keys only.
 
 mod holder;
+mod iso7816;
 mod local;
 mod terminal;
 
 pub(in crate::pcd) use holder::{Answer, answer};
 pub use holder::{Messaging, SessionKey};
+pub use iso7816::AuthenticateIso7816;
 pub use local::Authenticate;
 pub(in crate::pcd) use terminal::{HandshakeStep, TerminalHandshake};

@@ -91,7 +91,10 @@ impl TerminalHandshake {
             }
             (State::AwaitProof, Status::Ok) => Ok(HandshakeStep::Proof(cryptogram()?)),
             (_, Status::Ok | Status::AdditionalFrame) => Err(unknown(Malformed::Handshake.into())),
-            (_, status) => Err(Error::refused(self.command(), status)),
+            (_, status) => Err(Error::after_sending(
+                self.command(),
+                ErrorKind::Refused(status),
+            )),
         }
     }
 

@@ -1,9 +1,9 @@
 //! A reply's bytes where they have been collected: the caller's buffer, which has room for the
 //! data only, and a short tail for MAC, CRC and padding, taken as one stream.
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
+use crate::error::{Authenticity, ErrorKind, Malformed};
 use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
 use crate::pcd::crypto::crc::{CRC16, CRC32};
 
@@ -98,7 +98,7 @@ impl Incoming<'_> {
         let end_len = self.len.min(crc.len() + block_len);
         let start = self.len - end_len;
         if start > self.buffer.len() {
-            return Err(Misuse::AnswerTooLong.into());
+            return Err(Malformed::TooLong.into());
         }
         let mut end = Zeroizing::new([0; 4 + MAX_BLOCK]);
         let end = end.get_mut(..end_len).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Incoming<'_> {
         };
         let data_len = start + found.ok_or(Authenticity::CrcWrong)?;
         if data_len > self.buffer.len() {
-            return Err(Misuse::AnswerTooLong.into());
+            return Err(Malformed::TooLong.into());
         }
         self.wipe_after(data_len);
         Ok(data_len)
@@ -156,7 +156,7 @@ impl Incoming<'_> {
         if let Some(rest) = self.buffer.get_mut(data_len..) {
             rest.fill(0);
         }
-        self.tail.fill(0);
+        self.tail.zeroize();
     }
 }
 

@@ -31,7 +31,8 @@ impl Command for AbortTransaction {
         Ok(Protection::STANDARD)
     }
 
-    fn finish(&mut self, _inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
+    fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
+        inner.place.pending = false;
         nothing(len)
     }
 }

@@ -143,7 +143,7 @@ impl Command for ChangeKeyInUse {
 
     fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<Self::Output, ErrorKind> {
         nothing(len)?;
-        Ok(Session::at_level(inner.place.selected))
+        Ok(Session::at(inner.place.level))
     }
 }
 
@@ -238,10 +238,9 @@ impl Session<Authenticated> {
 
     fn change_own(self, new: &Key, type_may_change: bool) -> Exchange<Self, ChangeKeyInUse> {
         let new_family = new.key_type().family();
-        let type_bits = if self.selected().is_picc() {
-            new_family.bits()
-        } else {
-            0
+        let type_bits = match self.inner.require_picc_level() {
+            Ok(()) => new_family.bits(),
+            Err(_) => 0,
         };
         let command = ChangeKeyInUse {
             data: KeyData::new(new, None),
@@ -281,7 +280,7 @@ mod tests {
             "00",
         )];
         let after = native(live().change_key_in_use(&new), &script).unwrap();
-        assert_eq!(after.selected(), Aid::new(0xAE16).unwrap());
+        assert_eq!(after.selected(), Aid::new(0xAE16).ok());
         assert!(wrapped(live().change_key_in_use(&new), &script).is_ok());
         // Something behind the bare status is not what the card sends.
         let script = [(script[0].0, "00 2128D3CD9C9ACFFF")];

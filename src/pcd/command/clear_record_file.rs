@@ -34,6 +34,10 @@ impl Command for ClearRecordFile {
         Ok(Protection::STANDARD)
     }
 
+    fn leaves_pending(&self, _inner: &Inner) -> bool {
+        true
+    }
+
     fn finish(&mut self, _inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
         nothing(len)
     }

@@ -33,7 +33,8 @@ impl Command for CommitTransaction {
         Ok(Protection::STANDARD)
     }
 
-    fn finish(&mut self, _inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
+    fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
+        inner.place.pending = false;
         nothing(len)
     }
 }

@@ -42,6 +42,10 @@ impl Command for Credit {
         Some(self.access)
     }
 
+    fn leaves_pending(&self, _inner: &Inner) -> bool {
+        true
+    }
+
     fn finish(&mut self, _inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
         nothing(len)
     }

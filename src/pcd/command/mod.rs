@@ -28,6 +28,7 @@ mod format_picc;
 mod free_mem;
 mod get_application_ids;
 mod get_card_uid;
+mod get_df_names;
 mod get_file_ids;
 mod get_file_settings;
 mod get_iso_file_ids;
@@ -35,11 +36,13 @@ mod get_key_settings;
 mod get_key_version;
 mod get_value;
 mod get_version;
+pub mod iso;
 mod limited_credit;
 mod raw;
 mod read_data;
 mod read_records;
 mod select_application;
+mod set_configuration;
 mod write_data;
 mod write_record;
 
@@ -63,6 +66,7 @@ pub use format_picc::FormatPicc;
 pub use free_mem::FreeMem;
 pub use get_application_ids::{ApplicationIds, GetApplicationIds};
 pub use get_card_uid::GetCardUid;
+pub use get_df_names::{DfNames, GetDfNames, NamedApplication};
 pub use get_file_ids::{FileIds, GetFileIds};
 pub use get_file_settings::GetFileSettings;
 pub use get_iso_file_ids::{GetIsoFileIds, IsoFileIds};
@@ -75,6 +79,7 @@ pub use raw::{Raw, RawMode};
 pub use read_data::ReadData;
 pub use read_records::ReadRecords;
 pub use select_application::SelectApplication;
+pub use set_configuration::SetConfiguration;
 pub use write_data::WriteData;
 pub use write_record::WriteRecord;
 
@@ -124,6 +129,12 @@ mod contract {
             None
         }
 
+        /// Whether it leaves a change on the card that waits for CommitTransaction.
+        fn leaves_pending(&self, inner: &Inner) -> bool {
+            let _ = inner;
+            false
+        }
+
         /// Where the data of the reply are collected. It is as long as they can be at most.
         fn buffer(&mut self) -> &mut [u8] {
             &mut []
@@ -167,4 +178,4 @@ fn comm_and_rights(comm: crate::wire::CommMode, rights: crate::wire::AccessRight
 }
 
 #[cfg(test)]
-mod testing;
+pub(in crate::pcd) mod testing;

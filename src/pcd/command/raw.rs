@@ -80,6 +80,11 @@ impl<'b> Command for Raw<'_, 'b> {
         self.mode.reply_len.is_none()
     }
 
+    fn leaves_pending(&self, _inner: &Inner) -> bool {
+        // Whatever it is, it may.
+        true
+    }
+
     fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<&'b [u8], ErrorKind> {
         // Whatever it was, it may have changed files.
         inner.place.files = crate::pcd::protection::FileCache::EMPTY;
@@ -188,7 +193,7 @@ mod tests {
             expected: 3,
             received: 2,
         };
-        assert_eq!((error.kind, error.command), (expected.into(), code));
+        assert_eq!((error.kind, error.command), (expected.into(), code.into()));
         mode.reply_len = Some(9);
         let error = refused_unsent(Session::new().raw(code, &[], &[], &mut buffer, mode));
         assert!(matches!(

@@ -57,7 +57,7 @@ impl<S> Session<S> {
     ///
     /// let mut reader = VirtualReader::demo();
     /// let session = Session::new().select_application(VirtualReader::DEMO_AID).run(&mut reader)?;
-    /// assert_eq!(session.selected(), VirtualReader::DEMO_AID);
+    /// assert_eq!(session.selected(), Some(VirtualReader::DEMO_AID));
     ///
     /// let error = session.select_application(Aid::new(0x404)?).run(&mut reader).unwrap_err();
     /// assert_eq!(error.protocol().and_then(|error| error.status()), Some(Status::ApplicationNotFound));
@@ -84,7 +84,7 @@ mod tests {
         let aid = Aid::new(0x00_DE16).unwrap();
         let script = [("5a 16de00", "00")];
         let selected = native(Session::new().select_application(aid), &script).unwrap();
-        assert_eq!(selected.selected(), aid);
+        assert_eq!(selected.selected(), Some(aid));
         assert!(wrapped(Session::new().select_application(aid), &script).is_ok());
         let error = native(
             Session::new().select_application(aid),

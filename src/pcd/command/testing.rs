@@ -6,7 +6,7 @@ use crate::error::{Error, Outcome};
 use crate::pcd::auth::{SessionKey, answer};
 use crate::pcd::exchange::{LinkFormat, Machine, Step};
 use crate::pcd::key::Key;
-use crate::pcd::session::{Authenticated, Place, Session};
+use crate::pcd::session::{Authenticated, Level, Place, Session};
 use crate::wire::{Aid, AuthScheme, CommandFrame, Framing, KeyNo, ReplyFrame};
 
 /// Hex digits to bytes; blanks may separate them.
@@ -62,6 +62,20 @@ fn exchange<M: Machine>(
     panic!("the script ended before the machine, which goes on with {sent:02X?}");
 }
 
+/// Runs an ISO machine: one APDU and its answer.
+pub(crate) fn iso<M: Machine>(
+    mut machine: M,
+    command: &str,
+    reply: &str,
+) -> Result<M::Output, Error> {
+    let sent = machine.start(LinkFormat::WRAPPED)?;
+    assert_eq!(sent, hex(command));
+    match machine.step(&hex(reply))? {
+        Step::Transmit(next) => panic!("an ISO command goes on with {next:02X?}"),
+        Step::Done(output) => Ok(output),
+    }
+}
+
 /// A machine that must not send anything.
 pub(crate) fn refused_unsent<M: Machine>(mut machine: M) -> Error {
     let error = machine
@@ -82,8 +96,12 @@ pub(crate) fn session(
     let (key_no, place) = (
         KeyNo::MASTER,
         Place {
-            selected: Aid::new(selected).unwrap(),
+            level: match selected {
+                0 => Level::Picc,
+                aid => Level::Application(Aid::new(aid).unwrap()),
+            },
             files: crate::pcd::protection::FileCache::EMPTY,
+            pending: false,
         },
     );
     let session_key = session_key(scheme, key, rnd_a, rnd_b);

@@ -51,6 +51,10 @@ impl Command for WriteRecord<'_> {
         Some(self.access)
     }
 
+    fn leaves_pending(&self, _inner: &Inner) -> bool {
+        true
+    }
+
     fn finish(&mut self, _inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
         nothing(len)
     }

@@ -11,7 +11,7 @@ use core::fmt;
 
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::pcd::exchange::LinkFormat;
-use crate::wire::CommandCode;
+use crate::wire::{Instruction, Status};
 
 pub use asynchronous::AsyncTransport;
 pub(in crate::pcd) use asynchronous::run_async;
@@ -57,7 +57,7 @@ pub enum RunError<E> {
     /// The transport failed, so it is unknown whether the card got the command.
     Transport {
         /// What was running.
-        command: CommandCode,
+        command: Instruction,
         /// What the transport says.
         error: E,
     },
@@ -78,6 +78,15 @@ impl<E> RunError<E> {
     pub const fn protocol(&self) -> Option<&Error> {
         match self {
             Self::Protocol(error) => Some(error),
+            Self::Transport { .. } => None,
+        }
+    }
+
+    /// The native status with which the card refused, if it did.
+    #[must_use]
+    pub const fn status(&self) -> Option<Status> {
+        match self {
+            Self::Protocol(error) => error.status(),
             Self::Transport { .. } => None,
         }
     }

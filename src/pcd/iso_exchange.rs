@@ -1,0 +1,189 @@
+//! One ISO 7816-4 command as a machine: one APDU out, one back.
+//!
+//! For: commands of class 00, which travel as they are in either framing and are never chained. May
+//! know: APDUs, that there is a channel. The lost rule is that of [`super::exchange`].
+//!
+//! In an EV1 session data come back with 8 bytes of CMAC over `data ‖ 00`, and the request does not
+//! move the IV: that is how proxmark3 reads them (`desfiresecurechan.c`), the only source. So the
+//! data are the card's, but **which file and offset they are from is not proved**, as it is for
+//! ReadData.
+
+use zeroize::Zeroize as _;
+
+use crate::error::{Error, ErrorKind, Malformed, Misuse};
+use crate::pcd::channel::{Channel, Incoming, ReplyProtection, TAIL};
+use crate::pcd::exchange::{Holder, LinkFormat, Machine, Step};
+use crate::pcd::session::Inner;
+use crate::wire::apdu::{CommandApdu, ResponseApdu};
+use crate::wire::frame::MAX_COMMAND;
+use crate::wire::{Instruction, IsoInstruction, StatusWord, WireError};
+
+/// What an ISO command is to its exchange.
+pub trait IsoCommand {
+    /// What the reply means.
+    type Output;
+
+    /// The instruction.
+    const INSTRUCTION: IsoInstruction;
+
+    /// Refuses what cannot be done in this session, and notes what depends on it.
+    fn check(&mut self, inner: &Inner) -> Result<(), Misuse> {
+        let _ = inner;
+        Ok(())
+    }
+
+    /// The command.
+    fn apdu(&self) -> Result<CommandApdu<'_>, Misuse>;
+
+    /// Where the data of the reply are collected.
+    fn buffer(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    /// The reply has been checked, its data are the first `len` bytes of the buffer.
+    fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<Self::Output, ErrorKind>;
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fresh,
+    Running,
+    Over,
+}
+
+/// An ISO 7816-4 command on its way: what the `iso_` methods of [`crate::Session`] return.
+#[must_use = "a command does nothing until it is run"]
+pub struct IsoExchange<H: Holder, C: IsoCommand> {
+    holder: H,
+    command: Result<C, Misuse>,
+    state: State,
+    frame: [u8; MAX_COMMAND],
+}
+
+impl<H: Holder, C: IsoCommand> IsoExchange<H, C> {
+    pub(in crate::pcd) const fn new(holder: H, command: Result<C, Misuse>) -> Self {
+        Self {
+            holder,
+            command,
+            state: State::Fresh,
+            frame: [0; MAX_COMMAND],
+        }
+    }
+
+    fn fail(&mut self, mut error: Error) -> Error {
+        self.state = State::Over;
+        if let Ok(command) = &mut self.command {
+            command.buffer().zeroize();
+        }
+        self.frame.zeroize();
+        let inner = self.holder.inner();
+        inner.after_failure(error.outcome);
+        error.session_lost = inner.ready().is_err();
+        error
+    }
+
+    fn receive(&mut self, reply: &[u8]) -> Result<C::Output, ErrorKind> {
+        let command = self.command.as_mut().map_err(|misuse| *misuse)?;
+        let reply = ResponseApdu::parse(reply)?;
+        if reply.sw != StatusWord::OK {
+            return Err(match reply.sw.status() {
+                Some(status) => ErrorKind::Refused(status),
+                None => ErrorKind::RefusedIso(reply.sw),
+            });
+        }
+        let inner = self.holder.inner();
+        let buffer = command.buffer();
+        let mut tail = [0; TAIL];
+        if reply.data.len() > buffer.len() + TAIL {
+            return Err(Malformed::TooLong.into());
+        }
+        let places = buffer.iter_mut().chain(&mut tail);
+        for (to, from) in places.zip(reply.data) {
+            *to = *from;
+        }
+        // A reply without room for data has no MAC either: SELECT says just 9000.
+        let protection = if buffer.is_empty() {
+            ReplyProtection::None
+        } else {
+            ReplyProtection::Standard
+        };
+        let len = inner.channel.open(
+            protection,
+            Incoming {
+                buffer,
+                tail: &mut tail,
+                len: reply.data.len(),
+            },
+        )?;
+        command.finish(inner, len)
+    }
+}
+
+impl<H: Holder, C: IsoCommand> Machine for IsoExchange<H, C> {
+    type Output = C::Output;
+
+    fn command(&self) -> Instruction {
+        C::INSTRUCTION.into()
+    }
+
+    fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
+        let not_sent = |misuse: Misuse| Error::not_sent(C::INSTRUCTION, misuse);
+        if self.state != State::Fresh {
+            return Err(not_sent(Misuse::OutOfTurn));
+        }
+        let inner = self.holder.inner();
+        inner.ready().map_err(not_sent)?;
+        let command = self.command.as_mut().map_err(|misuse| not_sent(*misuse))?;
+        command.check(inner).map_err(not_sent)?;
+        let apdu = command.apdu().map_err(not_sent)?;
+        let len = apdu.encode(&mut self.frame).map_err(|error| {
+            not_sent(match error {
+                WireError::Full => Misuse::TransportTooNarrow {
+                    needed: apdu.data.len(),
+                    available: MAX_COMMAND - 5,
+                },
+                error => Misuse::Parameter(error),
+            })
+        })?;
+        if len > format.max_command {
+            return Err(not_sent(Misuse::TransportTooNarrow {
+                needed: len,
+                available: format.max_command,
+            }));
+        }
+        inner.busy = true;
+        self.state = State::Running;
+        Ok(self.frame.get(..len).unwrap_or_default())
+    }
+
+    fn step(&mut self, reply: &[u8]) -> Result<Step<'_, C::Output>, Error> {
+        if self.state != State::Running {
+            return Err(Error::not_sent(C::INSTRUCTION, Misuse::OutOfTurn));
+        }
+        match self.receive(reply) {
+            Ok(output) => {
+                self.state = State::Over;
+                self.holder.inner().busy = false;
+                Ok(Step::Done(output))
+            }
+            Err(kind) => Err(self.fail(Error::after_sending(C::INSTRUCTION, kind))),
+        }
+    }
+}
+
+impl<H: Holder, C: IsoCommand> Drop for IsoExchange<H, C> {
+    fn drop(&mut self) {
+        if self.state == State::Running {
+            // Dropped in the middle. The error goes nowhere; what counts is what it does.
+            let _ = self.fail(Error::unknown(C::INSTRUCTION, Misuse::SessionLost));
+        }
+    }
+}
+
+/// The most data bytes that one reply holds: a frame of 59, less the CMAC in an EV1 session.
+pub(in crate::pcd) const fn reply_room(inner: &Inner) -> usize {
+    match inner.channel {
+        Channel::Ev1(_) => 59 - 8,
+        _ => 59,
+    }
+}

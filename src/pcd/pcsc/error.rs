@@ -1,0 +1,163 @@
+//! What can be wrong with service, reader and card, in words that tell what to do.
+
+use std::string::String;
+use std::vec::Vec;
+
+use crate::wire::StatusWord;
+
+/// Why a reader or its card cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PcscError {
+    /// The service is not there.
+    #[error(
+        "the PC/SC service is not running; start it (Linux: systemctl start pcscd, from the package pcscd; Windows: the service \"Smart Card\")"
+    )]
+    NoService,
+    /// No reader is plugged in, or the service cannot get at it.
+    #[error("no reader found; {}", no_reader_advice(*.kernel_driver))]
+    NoReader {
+        /// A kernel module that holds readers of this kind, if it is loaded (Linux).
+        kernel_driver: Option<&'static str>,
+    },
+    /// No reader has this name.
+    #[error("no reader's name contains \"{wanted}\"; there are: {}", list(.readers))]
+    NoSuchReader {
+        /// What was looked for.
+        wanted: String,
+        /// What there is.
+        readers: Vec<String>,
+    },
+    /// No card lies on the reader.
+    #[error("no card on {}; put one on and keep it there", list(.readers))]
+    NoCard {
+        /// Where it was looked for.
+        readers: Vec<String>,
+    },
+    /// Another program holds the reader or the card.
+    #[error("another program uses the reader; close it and try again")]
+    ReaderBusy,
+    /// The card has been taken away.
+    #[error("the card has been taken off the reader; put it back and start again")]
+    CardRemoved,
+    /// Somebody has reset the card: whatever was authenticated is gone.
+    #[error("the card has been reset by another program or the system; start again")]
+    CardReset,
+    /// The reader has been unplugged.
+    #[error("the reader is gone; plug it in and start again")]
+    ReaderGone,
+    /// The card does not answer.
+    #[error(
+        "the card does not answer; hold it still in the middle of the reader, away from other cards"
+    )]
+    CardMute,
+    /// The reader answered with nothing at all.
+    #[error("the reader gave an empty answer; take the card off and put it on again")]
+    EmptyReply,
+    /// The answer is longer than a short APDU.
+    #[error("the answer is longer than any that a DESFire gives")]
+    ReplyTooLong,
+    /// The reader, not the card, says no.
+    #[error("the reader itself answered {0}: {advice}", advice = reader_status_advice(*.0))]
+    ReaderStatus(StatusWord),
+    /// The reader does not have this function.
+    #[error("the reader does not have this function, or its driver does not let it through")]
+    NotSupported,
+    /// Anything else that the service says.
+    #[error("the PC/SC service says: {0}")]
+    Other(#[from] pcsc::Error),
+}
+
+impl PcscError {
+    pub(super) fn from_pcsc(error: pcsc::Error) -> Self {
+        use pcsc::Error;
+        match error {
+            Error::NoService | Error::ServiceStopped | Error::Shutdown => Self::NoService,
+            Error::NoReadersAvailable => Self::no_reader(),
+            Error::SharingViolation => Self::ReaderBusy,
+            Error::RemovedCard | Error::NoSmartcard => Self::CardRemoved,
+            Error::ResetCard => Self::CardReset,
+            Error::UnknownReader | Error::ReaderUnavailable | Error::InvalidHandle => {
+                Self::ReaderGone
+            }
+            Error::UnresponsiveCard
+            | Error::UnpoweredCard
+            | Error::NotTransacted
+            | Error::CommError
+            | Error::InvalidAtr => Self::CardMute,
+            Error::InsufficientBuffer => Self::ReplyTooLong,
+            Error::UnsupportedFeature => Self::NotSupported,
+            other => Self::Other(other),
+        }
+    }
+
+    pub(super) fn no_reader() -> Self {
+        Self::NoReader {
+            kernel_driver: kernel_driver(),
+        }
+    }
+}
+
+/// Linux's own NFC drivers take an ACR122U before pcscd can.
+fn kernel_driver() -> Option<&'static str> {
+    ["pn533_usb", "pn533"]
+        .into_iter()
+        .find(|module| std::path::Path::new("/sys/module").join(module).exists())
+}
+
+fn no_reader_advice(kernel_driver: Option<&str>) -> String {
+    use std::format;
+    match kernel_driver {
+        Some(module) => format!(
+            "the kernel module {module} may hold it: sudo modprobe -r pn533_usb pn533, and blacklist both for good"
+        ),
+        None => String::from("plug one in, and see that its driver is installed (Linux: libccid)"),
+    }
+}
+
+fn reader_status_advice(sw: StatusWord) -> &'static str {
+    match sw.0 {
+        0x6300 | 0x6301 => {
+            "it could not carry out the command, often because the card has left the field"
+        }
+        0x6A81 => "it does not have this function for this card",
+        _ => "see the reader's manual",
+    }
+}
+
+fn list(names: &[String]) -> String {
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString as _;
+
+    #[test]
+    fn each_trouble_has_words_of_its_own() {
+        let errors = [
+            pcsc::Error::NoService,
+            pcsc::Error::NoReadersAvailable,
+            pcsc::Error::SharingViolation,
+            pcsc::Error::RemovedCard,
+            pcsc::Error::ResetCard,
+            pcsc::Error::UnknownReader,
+            pcsc::Error::UnresponsiveCard,
+            pcsc::Error::InsufficientBuffer,
+            pcsc::Error::UnsupportedFeature,
+            pcsc::Error::Cancelled,
+        ]
+        .map(|error| PcscError::from_pcsc(error).to_string());
+        for (index, text) in errors.iter().enumerate() {
+            assert!(!errors[..index].contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_driver_is_named() {
+        let advice = no_reader_advice(Some("pn533_usb"));
+        assert!(advice.contains("modprobe -r pn533_usb"));
+        assert!(!no_reader_advice(None).contains("modprobe"));
+    }
+}
