@@ -35,7 +35,7 @@ use desfire_ev1::picc::StorageSize;
 use desfire_ev1::wire::{AuthScheme, CommMode, KeyFamily, Status};
 
 use super::keys::{self, KeyId};
-use super::ops::{Change, Data, NewFile, Odd, Op};
+use super::ops::{self, Change, Data, NewFile, Odd, Op};
 
 /// A successful answer.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ pub(crate) struct Kept {
     pub(crate) random_id: bool,
     /// Whether the pool's default key is set; zeros if not.
     pub(crate) default_key: bool,
+    pub(crate) ats: &'static [u8],
     pub(crate) used: u32,
     /// In order of creation.
     pub(crate) apps: Vec<App>,
@@ -404,10 +405,9 @@ impl Card {
             Op::DeleteThisApplication => self.delete_application(self.selected),
             Op::FormatPicc => self.format_picc(),
             Op::ChangeKeySettings { settings, .. } => self.change_key_settings(settings),
-            Op::SetFlags(flags) => self.set_configuration(|kept| {
-                kept.format_disabled |= flags & 1 != 0;
-                kept.random_id |= flags & 2 != 0;
-            }),
+            Op::DisableFormat => self.set_configuration(|kept| kept.format_disabled = true),
+            Op::EnableRandomId => self.set_configuration(|kept| kept.random_id = true),
+            Op::SetAts(which) => self.set_configuration(|kept| kept.ats = ops::ATS[which]),
             Op::SetDefaultKey(set) => self.set_configuration(|kept| kept.default_key = set),
             Op::ChangeKey { key_no, old, new } => self.change_key(key_no, Some(old), new),
             Op::ChangeKeyInUse { new } | Op::ChangePiccKey { new } => {
@@ -456,9 +456,11 @@ impl Card {
                 amount,
                 stated,
             } => self.change_value(change, no, amount, stated),
-            Op::Commit => self.commit(),
-            Op::Abort if self.pending.is_empty() => refuse(Status::NoChanges),
-            Op::Abort => {
+            Op::Commit | Op::Guarded { commit: true } => self.commit(),
+            Op::Abort | Op::Guarded { commit: false } if self.pending.is_empty() => {
+                refuse(Status::NoChanges)
+            }
+            Op::Abort | Op::Guarded { commit: false } => {
                 self.pending.clear();
                 done()
             }
@@ -835,6 +837,32 @@ impl Card {
             CommMode::Mac => len + mac,
             CommMode::Enciphered => (len + crc).div_ceil(auth.block) * auth.block,
         }
+    }
+
+    /// Whether a read of records under a wrong record size would go unnoticed. In a D40 session
+    /// the CRC of data and their CRC is zero, and zeros follow: whoever expects more bytes than
+    /// were sent finds a right CRC behind them as long as there is padding (7.3, 7.6).
+    pub(crate) fn ends_are_ambiguous(&self, no: u8, count: u32, record_size: u32) -> bool {
+        let d40 = self.auth.is_some_and(|auth| auth.d40);
+        let right = self.file_at(no).map_or(0, File::size);
+        let (sent, expected) = (count as usize * right, (count * record_size) as usize);
+        d40 && sent < expected && expected + 2 <= self.sent_len(CommMode::Enciphered, sent)
+    }
+
+    /// How long a write's data are in the mode that is due, and in the stated one.
+    pub(crate) fn write_lens(&self, op: &Op) -> Option<(usize, usize)> {
+        let (Op::WriteData {
+            no, data, stated, ..
+        }
+        | Op::WriteRecord {
+            no, data, stated, ..
+        }) = *op
+        else {
+            return None;
+        };
+        let due = mode_of(self.file_at(no)?, self.key_in_use(), op)?;
+        let len = |mode| self.sent_len(mode, data.len);
+        Some((len(due), len(stated.unwrap_or(due))))
     }
 
     /// A request of one frame in the mode `sent` where `granted` is due.

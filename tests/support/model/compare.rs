@@ -34,6 +34,7 @@ pub(crate) fn difference(kept: &Kept, state: &State) -> Option<String> {
         state.format_disabled()
     );
     same!("random ID", kept.random_id, state.random_id());
+    same!("ATS", kept.ats, state.ats());
     same!("free memory", kept.free(), u64::from(state.free_memory()));
     same!(
         "number of applications",

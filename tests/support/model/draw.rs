@@ -94,6 +94,7 @@ pub(crate) fn kept(dice: &mut Dice) -> Kept {
         format_disabled: false,
         random_id: false,
         default_key: false,
+        ats: ops::ATS[0],
         used: 0,
         apps: Vec::new(),
     };
@@ -445,9 +446,10 @@ fn at_picc_level(dice: &mut Dice, card: &Card, reader: &Reader) -> Op {
         }),
         17 => Op::FormatPicc,
         18..20 => change_key_settings(dice, true),
-        20 => match dice.below(4) {
-            0 => Op::SetFlags(dice.weigh(&[(3, 0), (1, 1), (2, 2)])),
-            _ => Op::SetDefaultKey(dice.percent(60)),
+        20 => match dice.below(6) {
+            0 => Op::DisableFormat,
+            1..3 => Op::EnableRandomId,
+            _ => Op::SetAts(dice.below(ops::ATS.len() as u32) as usize),
         },
         21..23 => Op::SetDefaultKey(dice.percent(60)),
         23..25 => Op::ChangePiccKey {
@@ -543,8 +545,10 @@ fn in_application(dice: &mut Dice, card: &Card, app: &App, reader: &Reader) -> O
     };
     match dice.below(100) {
         0..7 => authenticate(dice, card, reader),
-        7..20 => Op::Commit,
-        20..22 => Op::Abort,
+        7..16 => Op::Commit,
+        16..20 => Op::Guarded { commit: true },
+        20 => Op::Abort,
+        21 => Op::Guarded { commit: false },
         22 => Op::GetFileIds,
         23 => Op::GetIsoFileIds,
         24..27 => Op::GetFileSettings(any_file(dice)),
@@ -589,7 +593,7 @@ fn in_application(dice: &mut Dice, card: &Card, app: &App, reader: &Reader) -> O
             Op::FormatPicc,
             Op::DeleteApplication(AIDS[0]),
             Op::ChangePiccKey { new: KeyId(10) },
-            Op::SetFlags(2),
+            Op::EnableRandomId,
         ]),
         44 => create_application(dice, card),
         _ => match app.files.len() as u32 {

@@ -30,7 +30,8 @@ pub(crate) const DEFAULT_KEY: [u8; 24] = [
     0xD1, 0x02, 0xD3, 0x04, 0xD5, 0x06, 0xD7, 0x08, 0x19, 0x2A, 0x3B, 0x4C, 0x5D, 0x6E, 0x7F, 0x80,
     0x91, 0xA2, 0xB3, 0xC4, 0xD5, 0xE6, 0xF7, 0x08,
 ];
-pub(crate) const DEFAULT_VERSION: u8 = 0x33;
+/// It is set as a 3K3DES key, so this is what its low bits say.
+pub(crate) const DEFAULT_VERSION: u8 = 0xAA;
 
 /// The key that a new application gets (reference 3.4: the first 16 or 24 bytes, and the version
 /// byte for AES; the version of the others is in their bits, which no source settles).
@@ -166,6 +167,11 @@ impl KeyId {
     pub(crate) fn has_bytes_of(self, other: Self) -> bool {
         self.key().stored == other.key().stored
     }
+}
+
+/// The key to be set as default key, or zeros.
+pub(crate) fn default_key(set: bool) -> KeyId {
+    initial(KeyFamily::ThreeKey3Des, set)
 }
 
 /// The pool's keys of a family.

@@ -106,10 +106,13 @@ pub(crate) enum Op {
         /// By the call that may freeze.
         freeze: bool,
     },
-    /// SetConfiguration, option 0: bit 0 disables FormatPICC, bit 1 enables random UIDs.
-    SetFlags(u8),
+    /// SetConfiguration, option 0.
+    DisableFormat,
+    EnableRandomId,
     /// SetConfiguration, option 1: the pool's default key, or zeros.
     SetDefaultKey(bool),
+    /// SetConfiguration, option 2: one of [`ATS`].
+    SetAts(usize),
     ChangeKey {
         key_no: u8,
         old: KeyId,
@@ -185,8 +188,22 @@ pub(crate) enum Op {
     },
     Commit,
     Abort,
+    /// Commit or abort through a [`desfire_ev1::Transaction`], which is then dropped.
+    Guarded {
+        commit: bool,
+    },
     Odd(Odd),
 }
+
+/// As delivered, the shortest, the longest, and one that contradicts itself.
+pub(crate) const ATS: [&[u8]; 4] = [
+    &[0x06, 0x75, 0x77, 0x81, 0x02, 0x80],
+    &[0x02, 0x05],
+    &[
+        20, 0x75, 0x77, 0x81, 0x02, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    ],
+    &[0x07, 0x75, 0x77, 0x81, 0x02, 0x80],
+];
 
 /// Frames that only a program which builds them by hand can send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,7 +359,10 @@ impl Op {
             Self::DeleteApplication(_) | Self::DeleteThisApplication => C::DeleteApplication,
             Self::FormatPicc => C::FormatPicc,
             Self::ChangeKeySettings { .. } => C::ChangeKeySettings,
-            Self::SetFlags(_) | Self::SetDefaultKey(_) => C::SetConfiguration,
+            Self::DisableFormat
+            | Self::EnableRandomId
+            | Self::SetDefaultKey(_)
+            | Self::SetAts(_) => C::SetConfiguration,
             Self::ChangeKey { .. } | Self::ChangeKeyInUse { .. } | Self::ChangePiccKey { .. } => {
                 C::ChangeKey
             }
@@ -362,8 +382,8 @@ impl Op {
             Self::ClearRecordFile(_) => C::ClearRecordFile,
             Self::GetValue { .. } => C::GetValue,
             Self::ChangeValue { change, .. } => change.code(),
-            Self::Commit => C::CommitTransaction,
-            Self::Abort => C::AbortTransaction,
+            Self::Commit | Self::Guarded { commit: true } => C::CommitTransaction,
+            Self::Abort | Self::Guarded { commit: false } => C::AbortTransaction,
             Self::Odd(odd) => odd.frame().0,
         })
     }

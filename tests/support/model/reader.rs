@@ -3,9 +3,9 @@
 use desfire_ev1::error::Misuse;
 use desfire_ev1::wire::{Aid, AuthScheme, CommMode, FileNo, KeyNo, Status};
 
-use super::card::{Card, Refusal, Reply, mode_of};
+use super::card::{Body, Card, Refusal, Reply, mode_of};
 use super::keys::KeyId;
-use super::ops::{NewFile, Op};
+use super::ops::{ATS, NewFile, Op};
 
 /// The library's session.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub(crate) struct Reader {
     pub(crate) lost: bool,
     /// Files whose settings it knows, one bit each. While it is not lost they are right.
     known: u32,
+    /// Whether it believes that changes wait for a commit.
+    pending: bool,
 }
 
 /// What the library does first when it is called.
@@ -61,8 +63,33 @@ impl Reader {
     /// has refused.
     pub(crate) fn failed(&mut self, refused: bool) {
         if !(self.key.is_none() && refused) {
-            self.lost = true;
-            self.known = 0;
+            self.loses();
+        }
+    }
+
+    fn loses(&mut self) {
+        self.lost = true;
+        self.known = 0;
+        self.pending = false;
+    }
+
+    /// A command goes out.
+    pub(crate) fn sends(&mut self, card: &Card, op: &Op) {
+        self.pending |= match *op {
+            Op::WriteData { no, .. } => {
+                let file = card.kept.app(self.selected).and_then(|app| app.file(no));
+                let standard = file.is_some_and(|file| matches!(file.body, Body::Standard(_)));
+                !(standard && self.knows(no))
+            }
+            Op::WriteRecord { .. } | Op::ChangeValue { .. } | Op::ClearRecordFile(_) => true,
+            _ => by_hand(op, self.key.is_some()),
+        };
+    }
+
+    /// A [`desfire_ev1::Transaction`] is dropped.
+    pub(crate) fn drops_guard(&mut self) {
+        if self.pending {
+            self.loses();
         }
     }
 
@@ -108,11 +135,14 @@ impl Reader {
 
     /// Parameters that cannot be sent, or not here.
     fn impossible(&self, op: &Op) -> Option<Misuse> {
+        if matches!(op, Op::Guarded { .. }) && !self.pending {
+            return Some(Misuse::NothingPending);
+        }
         let in_application = self.selected != 0;
         let need_picc = in_application.then_some(Misuse::NotAtPiccLevel);
         let need_application = (!in_application).then_some(Misuse::NotInApplication);
         match *op {
-            Op::GetApplicationIds => need_picc,
+            Op::GetApplicationIds | Op::GetDfNames => need_picc,
             Op::CreateApplication { fid, .. } => need_picc.or_else(|| {
                 let reserved = matches!(fid, Some(0x0000 | 0x3F00 | 0x3FFF | 0xFFFF));
                 reserved.then_some(INVALID)
@@ -123,8 +153,11 @@ impl Reader {
                 let freezes = settings & 1 == 0 || settings & 8 == 0;
                 (self.key.is_some() && freezes && !freeze).then_some(INVALID)
             }
-            Op::SetFlags(_) | Op::SetDefaultKey(_) => {
-                self.key.is_none().then_some(Misuse::NotAuthenticated)
+            Op::SetAts(which) if self.key.is_some() && ATS[which].len() != ATS[which][0].into() => {
+                Some(INVALID)
+            }
+            Op::DisableFormat | Op::EnableRandomId | Op::SetDefaultKey(_) | Op::SetAts(_) => {
+                self.key.and(need_picc)
             }
             Op::ChangeKey { key_no, old, new } => {
                 let (in_use, of) = self.key?;
@@ -151,7 +184,8 @@ impl Reader {
             | Op::DeleteFile(_)
             | Op::ClearRecordFile(_)
             | Op::Commit
-            | Op::Abort => need_application,
+            | Op::Abort
+            | Op::Guarded { .. } => need_application,
             Op::CreateFile { what, .. } => need_application.or(match what {
                 NewFile::Standard { .. } | NewFile::Backup { .. } => None,
                 NewFile::Value {
@@ -223,14 +257,35 @@ impl Reader {
             Op::CreateFile { no, .. } | Op::DeleteFile(no) | Op::ChangeFileSettings { no, .. } => {
                 self.forgets(no);
             }
-            // Sent by hand: the library cannot know what they did.
-            Op::GetDfNames | Op::SetFlags(_) | Op::SetDefaultKey(_) | Op::Odd(_) => self.known = 0,
+            Op::Commit | Op::Abort | Op::Guarded { .. } => self.pending = false,
+            // The library cannot know what they did.
+            _ if by_hand(op, self.key.is_some()) => self.known = 0,
             _ => {}
         }
     }
 
     pub(crate) fn aid(&self) -> Aid {
         Aid::new(self.selected).expect("three bytes")
+    }
+}
+
+/// Whether a command is sent by hand, because the library has no call for it, or none without
+/// authentication.
+pub(crate) fn by_hand(op: &Op, authenticated: bool) -> bool {
+    match op {
+        Op::DeleteThisApplication | Op::Odd(_) => true,
+        Op::GetCardUid
+        | Op::FormatPicc
+        | Op::DeleteApplication(_)
+        | Op::ChangeKeySettings { .. }
+        | Op::ChangeKey { .. }
+        | Op::ChangeKeyInUse { .. }
+        | Op::ChangePiccKey { .. }
+        | Op::DisableFormat
+        | Op::EnableRandomId
+        | Op::SetDefaultKey(_)
+        | Op::SetAts(_) => !authenticated,
+        _ => false,
     }
 }
 

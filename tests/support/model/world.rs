@@ -5,8 +5,8 @@ use desfire_ev1::command::{IsoName, RawMode};
 use desfire_ev1::error::{ErrorKind, Misuse};
 use desfire_ev1::picc;
 use desfire_ev1::wire::{
-    AccessRights, Aid, Amount, CommByte, CommMode, CommandCode, DfName, FileNo, IsoFileId, KeyInfo,
-    KeyNo, KeySettings, Status, U24, ValueFlags,
+    AccessRights, Aid, Amount, CommByte, CommMode, CommandCode, DfName, FileNo, Instruction,
+    IsoFileId, KeyInfo, KeyNo, KeySettings, Status, U24, ValueFlags,
 };
 use desfire_ev1::{
     Authenticated, LinkFormat, Machine, Outcome, RunError, Session, Unauthenticated,
@@ -149,8 +149,25 @@ impl World {
                 }
                 Odd::CreateAidZero | Odd::DeleteAidZero => !in_application,
             },
+            Op::WriteData { .. } | Op::WriteRecord { .. } => !self.is_complete_too_early(op),
+            Op::ReadRecords {
+                no,
+                count,
+                record_size,
+                ..
+            } => !self.card.ends_are_ambiguous(*no, *count, *record_size),
             _ => true,
         }
+    }
+
+    /// Whether a write in a wrong mode looks complete to the card where one of its frames ends.
+    /// Then it takes in what it has, be it ciphertext: nobody can say beforehand what.
+    fn is_complete_too_early(&self, op: &Op) -> bool {
+        let Some((due, got)) = self.card.write_lens(op) else {
+            return false;
+        };
+        let mut ends = self.frame_ends(got);
+        ends.any(|end| end == due)
     }
 
     /// 9.4.
@@ -164,7 +181,7 @@ impl World {
         } else {
             shown.uid[..] == self.card.kept.uid && shown.atqa == [0x44, 0x03]
         };
-        if right && shown.sak == 0x20 {
+        if right && shown.sak == 0x20 && shown.ats == self.card.kept.ats {
             Ok(())
         } else {
             Err(format!("the card presents itself as {shown:?}"))
@@ -237,6 +254,7 @@ impl World {
             return Ok(Expected::NotSent(misuse));
         }
         let code = op.code().ok_or("not a command")?;
+        self.reader.sends(&self.card, op);
         Ok(match self.card.perform(op) {
             Ok(reply) if self.reader.understands(op, &reply) => Expected::Done(reply.data),
             Ok(_) | Err(Refusal::Waits) => Expected::Garbled,
@@ -267,8 +285,9 @@ impl World {
                 let ErrorKind::Misuse(came) = &error.kind else {
                     return wrong();
                 };
-                if error.outcome != Outcome::NotSent
-                    || Some(error.command) != op.code()
+                if error.session_lost != (*came == Misuse::SessionLost)
+                    || error.outcome != Outcome::NotSent
+                    || Some(error.command) != op.code().map(Instruction::Native)
                     || !same_misuse(misuse, came)
                     || frames.len() != asked
                 {
@@ -289,6 +308,9 @@ impl World {
                 }
                 self.tally.statuses[usize::from(status.to_byte())] += 1;
                 self.reader.failed(true);
+                if !op.takes_session() && error.session_lost != self.reader.lost {
+                    return wrong();
+                }
                 Ok(Ending::Refused)
             }
             (Expected::Garbled, Err(_), Some(error)) => {
@@ -298,7 +320,7 @@ impl World {
                         | ErrorKind::Authenticity(_)
                         | ErrorKind::Misuse(Misuse::AnswerTooLong)
                 );
-                if error.outcome != Outcome::Unknown || !possible {
+                if error.outcome != Outcome::Unknown || !possible || !error.session_lost {
                     return wrong();
                 }
                 self.card.chain = self.radio.in_chain();
@@ -364,7 +386,13 @@ impl World {
     }
 
     fn power_lost(&mut self, op: &Op, fault: Fault) -> Result<(), String> {
-        let torn = self.card.torn(op, &self.frame_ends(op));
+        let torn = match op {
+            Op::WriteData { data, .. } => {
+                let ends: Vec<usize> = self.frame_ends(data.len).collect();
+                self.card.torn(op, &ends)
+            }
+            _ => Vec::new(),
+        };
         let before = self.card.kept.clone();
         let mut after = self.card.clone();
         let answer = after.perform(op);
@@ -388,24 +416,23 @@ impl World {
         Ok(())
     }
 
-    /// Where the frames of a chained write end in its data.
-    fn frame_ends(&self, op: &Op) -> Vec<usize> {
-        let Op::WriteData { data, .. } = op else {
-            return Vec::new();
-        };
+    /// Where the frames but the last end in `len` bytes that follow the header of a write.
+    fn frame_ends(&self, len: usize) -> impl Iterator<Item = usize> {
         let frame = self
             .format
             .framing
             .payload_capacity(self.format.max_command);
         (0..)
-            .map(|more| frame - 7 + more * frame)
-            .take_while(|end| *end < data.len)
-            .collect()
+            .map(move |more| frame - 7 + more * frame)
+            .take_while(move |end| *end < len)
     }
 
     /// A call that has taken the session and failed leaves none: the caller makes one for the
     /// level and, unless the card has said that nobody is authenticated, selects it again.
     fn aftermath(&mut self, op: &Op, by_value: bool, ending: Ending) -> Result<(), String> {
+        if matches!(op, Op::Guarded { .. }) {
+            self.reader.drops_guard();
+        }
         let refused = ending == Ending::Refused;
         let failed = ending != Ending::Done;
         let mut select = false;
@@ -450,9 +477,15 @@ impl World {
             }
         };
         let reader = &self.reader;
-        if (lost, selected, key) != (reader.lost, reader.aid(), reader.key.map(|(no, _)| no)) {
+        if (lost, selected, key)
+            != (
+                reader.lost,
+                Some(reader.aid()),
+                reader.key.map(|(no, _)| no),
+            )
+        {
             return Err(format!(
-                "the session has lost {lost}, level {selected}, key {key:?}; the model {reader:?}"
+                "the session has lost {lost}, level {selected:?}, key {key:?}; the model {reader:?}"
             ));
         }
         // The model agrees with itself: what is not lost is right.
@@ -460,7 +493,7 @@ impl World {
         let agrees = auth == key && self.card.selected == reader.selected && !self.card.chain;
         if self.card.powered && !lost && !agrees {
             return Err(format!(
-                "the session is at {selected} with {key:?}, the card at {:06X} with {auth:?}, \
+                "the session is at {selected:?} with {key:?}, the card at {:06X} with {auth:?}, \
                  chain {}",
                 self.card.selected, self.card.chain
             ));
@@ -592,6 +625,13 @@ fn run_keyed(
                 session.change_key_settings(settings).run(radio)
             })
         }
+        Op::DisableFormat => nothing(session.disable_format_for_ever().run(radio)),
+        Op::EnableRandomId => nothing(session.enable_random_id_for_ever().run(radio)),
+        Op::SetDefaultKey(set) => {
+            let key = &super::keys::default_key(*set).key().for_reader;
+            nothing(session.set_default_key(key).run(radio))
+        }
+        Op::SetAts(which) => nothing(session.set_ats(ops::ATS[*which]).run(radio)),
         Op::ChangeKey { key_no, old, new } => {
             let (old, new) = (&old.key().for_reader, &new.key().for_reader);
             let key_no = key_no_of(*key_no);
@@ -623,6 +663,9 @@ fn run_by_hand(
             (&key_no, &[0x5A; 24])
         }
         Op::ChangeKeyInUse { .. } | Op::ChangePiccKey { .. } => (&[0], &[0x5A; 24]),
+        Op::DisableFormat | Op::EnableRandomId => (&[0], &[0x5A; 8]),
+        Op::SetDefaultKey(_) => (&[1], &[0x5A; 32]),
+        Op::SetAts(_) => (&[2], &[0x5A; 16]),
         _ => return None,
     };
     Some(raw(session, radio, code, header, data, CommMode::Plain))
@@ -664,8 +707,16 @@ fn run_any<S>(session: &mut Session<S>, radio: &mut Radio, op: &Op) -> Outcoming
             .run(radio)
             .map(|aids| aids.iter().flat_map(|aid| aid.to_bytes()).collect()),
         Op::GetDfNames => {
-            let code = CommandCode::GetDfNames;
-            raw(session, radio, code, &[], &[], CommMode::Plain)
+            let mut buffer = [0; 28 * 21];
+            session.get_df_names(&mut buffer).run(radio).map(|names| {
+                let mut bytes = Vec::new();
+                for named in names {
+                    bytes.extend(named.aid.to_bytes());
+                    bytes.extend(named.file_id.to_native());
+                    bytes.extend(named.df_name.iter().flat_map(DfName::as_bytes));
+                }
+                bytes
+            })
         }
         Op::GetFileIds => session.get_file_ids().run(radio).map(|files| {
             let mut numbers: Vec<u8> = files.iter().map(|file| file.number()).collect();
@@ -699,22 +750,9 @@ fn run_any<S>(session: &mut Session<S>, radio: &mut Radio, op: &Op) -> Outcoming
             nothing(create.run(radio))
         }
         Op::DeleteThisApplication => {
-            let aid = session.selected().to_bytes();
+            let aid = session.selected().unwrap_or(Aid::PICC).to_bytes();
             let code = CommandCode::DeleteApplication;
             raw(session, radio, code, &aid, &[], CommMode::Plain)
-        }
-        Op::SetFlags(flags) => {
-            let code = CommandCode::SetConfiguration;
-            raw(session, radio, code, &[0], &[flags], CommMode::Enciphered)
-        }
-        Op::SetDefaultKey(set) => {
-            let mut data = [0; 25];
-            if set {
-                data[..24].copy_from_slice(&super::keys::DEFAULT_KEY);
-                data[24] = super::keys::DEFAULT_VERSION;
-            }
-            let code = CommandCode::SetConfiguration;
-            raw(session, radio, code, &[1], &data, CommMode::Enciphered)
         }
         Op::CreateFile {
             no,
@@ -837,6 +875,14 @@ fn run_any<S>(session: &mut Session<S>, radio: &mut Radio, op: &Op) -> Outcoming
         }
         Op::Commit => nothing(session.commit_transaction().run(radio)),
         Op::Abort => nothing(session.abort_transaction().run(radio)),
+        Op::Guarded { commit } => {
+            let mut transaction = session.transaction();
+            nothing(if commit {
+                transaction.commit().run(radio)
+            } else {
+                transaction.abort().run(radio)
+            })
+        }
         Op::Odd(odd) => {
             let (code, params) = odd.frame();
             raw(session, radio, code, &params, &[], CommMode::Plain)
