@@ -16,7 +16,8 @@
 //! | variable | default | |
 //! |---|---|---|
 //! | `DESFIRE_MODEL_SEED` | 1 | seed of the first sequence; each has the one after |
-//! | `DESFIRE_MODEL_SEQUENCES` | 12000 | how many |
+//! | `DESFIRE_MODEL_SEQUENCES` | 20000 | how many |
+//! | `DESFIRE_MODEL_TABLE` | | if set, what has become of which command is printed too |
 //!
 //! A sequence that fails is shortened, by leaving operations out as long as it fails, and printed
 //! with its seed.
@@ -46,7 +47,7 @@ use model::draw::{self, Dice};
 use model::ops::Step;
 use model::world::{Ending, Tally, World};
 
-const SEQUENCES: u64 = 12_000;
+const SEQUENCES: u64 = 20_000;
 const MIN_STEPS: u64 = 20;
 const MAX_STEPS: u64 = 60;
 
@@ -118,7 +119,7 @@ fn play(
 
 impl Sequence {
     /// Draws a sequence and runs it.
-    fn draw(seed: u64, counts: &mut Counts) -> Result<(), (Self, Failure)> {
+    fn draw(seed: u64, counts: &mut Counts) -> Result<(), Box<(Self, Failure)>> {
         let mut dice = Dice::new(seed);
         let (kept, format) = (draw::kept(&mut dice), draw::format(&mut dice));
         let len = MIN_STEPS + dice.next() % (MAX_STEPS - MIN_STEPS + 1);
@@ -137,7 +138,7 @@ impl Sequence {
                 format,
                 steps,
             };
-            (sequence, failure)
+            Box::new((sequence, failure))
         })
     }
 
@@ -251,7 +252,8 @@ fn library_and_card_against_the_model() {
             });
         }
     });
-    if let Some((seed, (sequence, failure))) = failed.into_inner().unwrap() {
+    if let Some((seed, what)) = failed.into_inner().unwrap() {
+        let (sequence, failure) = *what;
         let (sequence, failure) = sequence.shortened(failure);
         let mut text = String::new();
         for step in &sequence.steps {
@@ -279,8 +281,29 @@ fn library_and_card_against_the_model() {
         audit.operations,
         started.elapsed().as_secs_f64(),
     );
+    if std::env::var_os("DESFIRE_MODEL_TABLE").is_some() {
+        table(&sequence);
+    }
     if sequences >= SEQUENCES {
         covers(&sequence);
+    }
+}
+
+/// What has become of which command.
+fn table(tally: &Tally) {
+    println!("done, refused, not sent, not understood, unanswered:");
+    for (code, endings) in (0_u8..=0xFF).zip(tally.endings.iter()) {
+        if endings.iter().sum::<u64>() > 0 {
+            println!(
+                "{:32} {endings:7?}",
+                CommandCode::from_byte(code).to_string()
+            );
+        }
+    }
+    for (status, count) in (0_u8..=0xFF).zip(tally.statuses.iter()) {
+        if *count > 0 {
+            println!("{:32} {count:7}", Status::from_byte(status).to_string());
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use desfire_ev1::LinkFormat;
 use desfire_ev1::picc::StorageSize;
 use desfire_ev1::wire::{AuthScheme, CommMode, KeyFamily};
 
-use super::card::{App, Body, Card, File, Kept, application_cost, blank, file_cost};
+use super::card::{App, Body, Card, File, Kept, application_cost, blank, file_cost, mode_of};
 use super::keys::{self, KeyId};
 use super::ops::{self, Change, Data, Fault, NewFile, Odd, Op, Step};
 use super::reader::Reader;
@@ -405,6 +405,16 @@ fn authenticate(dice: &mut Dice, card: &Card, reader: &Reader) -> Op {
         8 => 2,
         _ => dice.range(0, 5) as u8,
     };
+    let key_no = if usize::from(key_no) >= keys.len() && dice.percent(90) {
+        dice.below(keys.len() as u32) as u8
+    } else {
+        key_no
+    };
+    with_key(dice, &keys, key_no)
+}
+
+/// Authenticates with a key of the level, mostly the right way.
+fn with_key(dice: &mut Dice, keys: &[KeyId], key_no: u8) -> Op {
     let stored = keys.get(usize::from(key_no)).copied();
     let stored = stored.unwrap_or_else(|| dice.pick(keys::AES));
     let key = match dice.below(40) {
@@ -535,7 +545,10 @@ fn within(dice: &mut Dice, size: u32) -> (u32, u32) {
 }
 
 fn in_application(dice: &mut Dice, card: &Card, app: &App, reader: &Reader) -> Op {
-    if reader.key.is_none() && dice.percent(35) {
+    if app.keys.is_empty() && dice.percent(40) {
+        return select(dice, card);
+    }
+    if reader.key.is_none() && dice.percent(if app.keys.is_empty() { 5 } else { 35 }) {
         return authenticate(dice, card, reader);
     }
     let any_file = |dice: &mut Dice| match app.files.len() as u32 {
@@ -543,12 +556,27 @@ fn in_application(dice: &mut Dice, card: &Card, app: &App, reader: &Reader) -> O
         count if dice.percent(95) => app.files[dice.below(count) as usize].no,
         _ => dice.below(32) as u8,
     };
+    if !card.pending.is_empty() && dice.percent(22) {
+        return dice.weigh(&[
+            (8, Op::Commit),
+            (6, Op::Guarded { commit: true }),
+            (1, Op::Abort),
+            (1, Op::Guarded { commit: false }),
+        ]);
+    }
     match dice.below(100) {
-        0..7 => authenticate(dice, card, reader),
-        7..16 => Op::Commit,
-        16..20 => Op::Guarded { commit: true },
-        20 => Op::Abort,
-        21 => Op::Guarded { commit: false },
+        0..6 => authenticate(dice, card, reader),
+        6 => Op::Commit,
+        7 => Op::Abort,
+        8 => Op::Guarded {
+            commit: dice.percent(50),
+        },
+        // Several on one file.
+        9..22 if !app.files.is_empty() => {
+            let last = card.pending.keys().next_back();
+            let file = last.and_then(|no| app.file(*no)).unwrap_or(&app.files[0]);
+            allowed(dice, card, app, file, reader)
+        }
         22 => Op::GetFileIds,
         23 => Op::GetIsoFileIds,
         24..27 => Op::GetFileSettings(any_file(dice)),
@@ -600,7 +628,7 @@ fn in_application(dice: &mut Dice, card: &Card, app: &App, reader: &Reader) -> O
             0 => create_file(dice, app),
             count => {
                 let file = &app.files[dice.below(count) as usize];
-                on_file(dice, card, file)
+                allowed(dice, card, app, file, reader)
             }
         },
     }
@@ -624,6 +652,23 @@ fn create_file(dice: &mut Dice, app: &App) -> Op {
         mode: dice.pick(&MODES),
         rights: rights(dice),
         what,
+    }
+}
+
+/// Something with a file; if the key in use may not do it, rather a handshake with one that may.
+fn allowed(dice: &mut Dice, card: &Card, app: &App, file: &File, reader: &Reader) -> Op {
+    let op = on_file(dice, card, file);
+    let key = reader.key.map(|(key_no, _)| key_no);
+    if op.file_access().is_none() || mode_of(file, key, &op).is_some() || dice.percent(25) {
+        return op;
+    }
+    let keys = 0..app.keys.len() as u8;
+    match keys
+        .into_iter()
+        .find(|key| mode_of(file, Some(*key), &op).is_some())
+    {
+        Some(key_no) => with_key(dice, &app.keys, key_no),
+        None => on_file(dice, card, file),
     }
 }
 
@@ -727,6 +772,9 @@ fn on_file(dice: &mut Dice, card: &Card, file: &File) -> Op {
                 2 => edge / 2,
                 3 => 0,
                 4 if dice.percent(20) => i32::MAX,
+                5..9 if change == Change::LimitedCredit => {
+                    dice.range(0, edge.min(25) as u32) as i32
+                }
                 _ => dice.range(1, 25) as i32,
             };
             Op::ChangeValue {
