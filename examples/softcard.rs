@@ -57,7 +57,6 @@ something failed, 2 for wrong arguments.
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-#[allow(dead_code, reason = "a test that includes this file has its own main")]
 fn main() -> ExitCode {
     ExitCode::from(softcard(lexopt::Parser::from_env()))
 }
@@ -351,7 +350,6 @@ fn run(options: &Options) -> Outcome<()> {
         let stream = connect(options)?;
         field.power_on();
         let end = serve(&stream, &mut field, &mut store, &mut commands, options)?;
-        field.power_off();
         drop(stream);
         say(format_args!("{end}"));
         if options.once || end == End::Left {
