@@ -321,6 +321,8 @@ fn arrange(card: &mut Card, cut: Option<Cut>) -> Outcome<()> {
             });
             Ok(())
         }
+        #[cfg(feature = "pcsc")]
+        AnyReader::Pcsc(_) => Err("--cut is for the software card".into()),
     }
 }
 

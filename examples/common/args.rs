@@ -92,18 +92,10 @@ impl Options {
     pub fn open(&self, software: impl FnOnce() -> Outcome<VirtualReader>) -> Outcome<Card> {
         let reader = match &self.reader {
             None => AnyReader::Software(Box::new(software()?)),
-            Some(name) => open_pcsc(name.as_deref())?,
+            Some(name) => super::open_pcsc(name.as_deref())?,
         };
         Ok(super::card::watch(reader, self.trace))
     }
-}
-
-/// The card on a PC/SC reader: of this name, or the first there is.
-///
-/// This is the one place that a PC/SC transport has to be put in: `#[cfg(feature = "pcsc")]`.
-fn open_pcsc(name: Option<&str>) -> Outcome<AnyReader> {
-    let _ = name;
-    Err("--reader works only if the example is built with --features pcsc".into())
 }
 
 /// Takes the value of an option that is a key, without ever printing it.

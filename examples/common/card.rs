@@ -52,6 +52,13 @@ pub fn activate_again(card: &mut Card, before: &Version) -> Outcome<()> {
         AnyReader::Software(reader) => {
             reader.card_mut().activate();
         }
+        #[cfg(feature = "pcsc")]
+        AnyReader::Pcsc(lost) => {
+            let reader = lost.reader().to_owned();
+            // It is held exclusively until it is let go.
+            *card.get_mut() = AnyReader::Software(Box::default());
+            *card.get_mut() = super::open_pcsc(Some(&reader))?;
+        }
     }
     if version(card)?.uid == before.uid {
         Ok(())

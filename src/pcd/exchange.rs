@@ -22,7 +22,7 @@ use crate::pcd::session::{Inner, Session};
 use crate::wire::frame::{FrameBuffer, MAX_COMMAND, MAX_PAYLOAD};
 use crate::wire::{
     CommMode, CommandCode, FileNo, FileSettings, Framing, Instruction, ReplyFrame, Status,
-    WireError, Writer,
+    StatusWord, WireError, Writer,
 };
 
 /// How a link wants its bytes.
@@ -580,7 +580,7 @@ impl Round {
     fn hear<'r>(&self, reply: &'r [u8]) -> Result<Heard<'r>, ErrorKind> {
         let reply = ReplyFrame::parse(self.format.framing, reply).map_err(|error| match error {
             // Not the card's answer to a wrapped command, but an answer.
-            WireError::StatusWord(sw) => ErrorKind::RefusedIso(sw),
+            WireError::StatusWord(sw) if sw != StatusWord::OK => ErrorKind::RefusedIso(sw),
             error => error.into(),
         })?;
         let sending = self

@@ -6,7 +6,9 @@
 use crate::error::{Error, ErrorKind, Malformed, Misuse};
 use crate::pcd::exchange::LinkFormat;
 use crate::wire::frame::FrameBuffer;
-use crate::wire::{AuthScheme, CommandCode, InlineBytes, KeyNo, ReplyFrame, Status, WireError};
+use crate::wire::{
+    AuthScheme, CommandCode, InlineBytes, KeyNo, ReplyFrame, Status, StatusWord, WireError,
+};
 
 /// What the handshake wants next.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ impl TerminalHandshake {
             return Err(Error::not_sent(self.command(), Misuse::OutOfTurn).session_gone(true));
         }
         let reply = ReplyFrame::parse(self.format.framing, reply).map_err(|error| match error {
-            WireError::StatusWord(sw) => {
+            WireError::StatusWord(sw) if sw != StatusWord::OK => {
                 Error::after_sending(self.command(), ErrorKind::RefusedIso(sw))
             }
             error => unknown(error.into()),

@@ -124,8 +124,10 @@ impl<S> Session<S> {
     /// ```
     ///
     /// # Errors
-    /// [`Misuse::Invalid`] for the commands that begin or may end a session, continue a chain, carry
-    /// keys, or cannot be undone.
+    /// [`Misuse::Invalid`] for the commands that begin or end a session or continue a chain, and for
+    /// ChangeKey, ChangeKeySettings and SetConfiguration unless `data` travels enciphered. ChangeKey of
+    /// the key in use and DeleteApplication of the selected application are let through; the
+    /// session does not know that it is over then.
     pub fn raw<'s, 'a, 'b>(
         &'s mut self,
         code: CommandCode,
@@ -134,23 +136,24 @@ impl<S> Session<S> {
         buffer: &'b mut [u8],
         mode: RawMode,
     ) -> Exchange<&'s mut Self, Raw<'a, 'b>> {
-        let forbidden = matches!(
+        let session_changes = matches!(
             code,
             CommandCode::Authenticate
                 | CommandCode::AuthenticateIso
                 | CommandCode::AuthenticateAes
                 | CommandCode::SelectApplication
                 | CommandCode::AdditionalFrame
-                // These carry keys, cannot be undone, or may end the session.
-                | CommandCode::ChangeKey
-                | CommandCode::ChangeKeySettings
-                | CommandCode::SetConfiguration
-                | CommandCode::DeleteApplication
                 | CommandCode::Other(0x71 | 0x77)
         );
+        // Keys and settings never travel in clear, by whoever's order.
+        let secret = matches!(
+            code,
+            CommandCode::ChangeKey | CommandCode::ChangeKeySettings | CommandCode::SetConfiguration
+        );
+        let forbidden = session_changes || (secret && mode.request != CommMode::Enciphered);
         let command = if forbidden {
             Err(Misuse::Invalid(
-                "this command changes the session, carries keys or cannot be undone; it has a method of its own",
+                "this command changes the session, or carries secrets that must be enciphered; it has a method of its own",
             ))
         } else if mode.reply_len.is_some_and(|len| len > buffer.len()) {
             Err(Misuse::BufferTooSmall {
@@ -206,9 +209,7 @@ mod tests {
             error.kind,
             crate::error::ErrorKind::Misuse(Misuse::BufferTooSmall { .. })
         ));
-        for code in [
-            0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77, 0xC4, 0x54, 0x5C, 0xDA,
-        ] {
+        for code in [0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77, 0xC4, 0x54, 0x5C] {
             let code = CommandCode::from_byte(code);
             refused_unsent(session.raw(code, &[], &[], &mut [], mode));
         }
