@@ -31,6 +31,7 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use desfire_ev1::command::iso::{BinaryPlace, ShortFileId};
 use desfire_ev1::picc::{Application, Card, File, FileContent};
 use desfire_ev1::wire::{AccessRights, CommMode, Framing, Instruction, KeyInfo, KeySettings};
 use desfire_ev1::{LinkFormat, Machine as _};
@@ -650,7 +651,8 @@ fn a_whole_file_in_one_call() {
     println!("long: {calls} calls of {LONG} bytes, {frames} frames counted, longest {longest:?}");
 }
 
-/// A write must have room for its header in the first frame; less is said before anything is sent.
+/// A write must have room for its header in the first frame, an ISO command for everything; what
+/// has not is refused before anything is sent.
 #[test]
 fn a_link_too_narrow() {
     for (format, least) in [(LinkFormat::NATIVE, 8), (LinkFormat::WRAPPED, 13)] {
@@ -673,6 +675,18 @@ fn a_link_too_narrow() {
             assert!(bench.line.log.is_empty() && !bench.is_lost());
             bench.line.narrow(least);
             call!(bench, |s| s.write_data(file, 0, &[1, 2])).unwrap();
+            // An ISO command has but one frame: CLA INS P1 P2 Lc and the data.
+            if !auth.is_ev1() {
+                let place = BinaryPlace::Short {
+                    file: ShortFileId::new(STANDARD).unwrap(),
+                    offset: 0,
+                };
+                bench.line.narrow(24);
+                let error = call!(bench, |s| s.iso_update_binary(place, &[1; 20])).unwrap_err();
+                assert_eq!(verdict(&error), "unsent");
+                bench.line.narrow(25);
+                call!(bench, |s| s.iso_update_binary(place, &[1; 20])).unwrap();
+            }
         }
     }
 }

@@ -450,6 +450,14 @@ fn limited_credit() -> Row {
         61,
         &["W", "RW"]
     )
+    .case(
+        case("where it is not enabled", "9D", |b| {
+            let file = b.file(VALUE);
+            call!(b, |s| s.limited_credit(file, amount(1)))
+        })
+        .under(Auth::SOME)
+        .with(|card| grant(card, [0x10, 0x11], ValueFlags::empty())),
+    )
 }
 
 fn write_record() -> Row {
