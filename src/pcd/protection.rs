@@ -126,6 +126,8 @@ pub(in crate::pcd) struct KnownFile {
     rights: [u8; 2],
     free_get_value: bool,
     standard: bool,
+    /// Stated by the caller, or heard in an EV1 session.
+    proved: bool,
 }
 
 impl KnownFile {
@@ -134,8 +136,9 @@ impl KnownFile {
         self.standard
     }
 
-    fn new(settings: &FileSettings) -> Self {
+    fn new(settings: &FileSettings, proved: bool) -> Self {
         Self {
+            proved,
             comm: settings.comm,
             rights: settings.rights.to_bytes(),
             standard: matches!(settings.detail, FileDetail::StandardData { .. }),
@@ -186,9 +189,16 @@ impl FileCache {
             .and_then(Option::as_ref)
     }
 
-    pub(in crate::pcd) fn put(&mut self, file: FileNo, settings: &FileSettings) {
+    pub(in crate::pcd) fn put(&mut self, file: FileNo, settings: &FileSettings, proved: bool) {
         if let Some(place) = self.0.get_mut(usize::from(file.number())) {
-            *place = Some(KnownFile::new(settings));
+            *place = Some(KnownFile::new(settings, proved));
+        }
+    }
+
+    /// Forgets what was heard without proof that it is the card's.
+    pub(in crate::pcd) fn forget_unproved(&mut self) {
+        for place in &mut self.0 {
+            *place = place.filter(|known| known.proved);
         }
     }
 
@@ -205,11 +215,14 @@ mod tests {
     use crate::wire::U24;
 
     fn known(comm: CommMode, rights: u16, detail: Option<FileDetail>) -> KnownFile {
-        KnownFile::new(&FileSettings {
-            comm: comm.into(),
-            rights: AccessRights::from_bytes(rights.to_le_bytes()),
-            detail: detail.unwrap_or(FileDetail::StandardData { size: U24::ZERO }),
-        })
+        KnownFile::new(
+            &FileSettings {
+                comm: comm.into(),
+                rights: AccessRights::from_bytes(rights.to_le_bytes()),
+                detail: detail.unwrap_or(FileDetail::StandardData { size: U24::ZERO }),
+            },
+            true,
+        )
     }
 
     #[test]

@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
-use crate::error::{ErrorKind, Misuse, Outcome};
+use crate::error::{ErrorKind, Misuse};
 use crate::pcd::auth::{Authenticate, SessionKey};
 use crate::pcd::channel::Channel;
 use crate::pcd::key::Key;
@@ -35,9 +35,10 @@ pub enum Authenticated {}
 /// **Lost.** While a command is out the session is lost, and only its authentic end brings it
 /// back. A refusal in an authenticated session, a wrong MAC, a reader error, a dropped future, a
 /// machine that is forgotten: all leave it lost, and every further command fails with
-/// [`Misuse::SessionLost`] and sends nothing. Go on with [`Session::select_application`], which
-/// works from any state, or with [`Session::new`] after a new activation. The keys of a lost
-/// session are wiped at once.
+/// [`Misuse::SessionLost`] and sends nothing, a handshake included: a handshake would not drop what
+/// a lost transaction has left pending on the card. Go on with [`Session::select_application`],
+/// which does, or with [`Session::new`] after a new activation. The keys of a session that fails are
+/// wiped at once; a machine that is forgotten keeps them until the session is dropped.
 ///
 /// A session knows the settings of the files it has seen. It belongs to one card: make a new one
 /// for each.
@@ -114,9 +115,9 @@ impl Inner {
 
     /// An exchange has ended in an error. Without authentication a refusal changes nothing:
     /// there is no chain that could have broken.
-    pub(in crate::pcd) fn after_failure(&mut self, outcome: Outcome) {
+    pub(in crate::pcd) fn after_failure(&mut self, refused: bool) {
         self.busy = false;
-        if !(matches!(self.channel, Channel::Open) && outcome == Outcome::Refused) {
+        if !(matches!(self.channel, Channel::Open) && refused) {
             self.lose();
         }
     }
@@ -128,6 +129,13 @@ impl Inner {
         self.place.pending = false;
     }
 
+    /// Remembers a file's settings as the card has told them. Only in an EV1 session they are
+    /// proved to be the card's.
+    pub(in crate::pcd) fn learn(&mut self, file: FileNo, settings: &FileSettings) {
+        let proved = matches!(self.channel, Channel::Ev1(_));
+        self.place.files.put(file, settings, proved);
+    }
+
     pub(in crate::pcd) fn key_no(&self) -> Option<KeyNo> {
         self.key.map(|(key_no, _)| key_no)
     }
@@ -137,6 +145,11 @@ impl Inner {
             Level::Picc => Ok(()),
             Level::Application(_) | Level::IsoNamed => Err(Misuse::NotAtPiccLevel),
         }
+    }
+
+    /// Neither authentication nor changes that wait.
+    pub(in crate::pcd) const fn nothing_open(&self) -> bool {
+        matches!(self.channel, Channel::Open) && !self.busy && !self.place.pending
     }
 
     pub(in crate::pcd) const fn require_no_ev1_session(&self) -> Result<(), Misuse> {
@@ -172,6 +185,13 @@ impl Session<Unauthenticated> {
         })
     }
 
+    /// After a command that has ended the authentication and nothing else.
+    pub(in crate::pcd) const fn at_same_place(place: &Place) -> Self {
+        let mut session = Self::at(place.level);
+        session.inner.place.pending = place.pending;
+        session
+    }
+
     pub(in crate::pcd) const fn at(level: Level) -> Self {
         Self {
             inner: Inner {
@@ -200,8 +220,10 @@ impl Session<Authenticated> {
         session_key: &SessionKey,
         key_no: KeyNo,
         key_type: KeyType,
-        place: Place,
+        mut place: Place,
     ) -> Self {
+        // What was heard before could have been anybody's, and decides what is sent in clear.
+        place.files.forget_unproved();
         Self {
             inner: Inner {
                 channel: Channel::new(session_key),
@@ -233,8 +255,8 @@ impl<S> Session<S> {
         }
     }
 
-    /// Whether reader and card may have lost step; then no command but
-    /// [`Session::select_application`] and a handshake is sent.
+    /// Whether reader and card may have lost step; then nothing but
+    /// [`Session::select_application`] or [`Session::iso_select`] is sent.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
         self.inner.ready().is_err()
@@ -246,7 +268,7 @@ impl<S> Session<S> {
     /// they never make the library take data for authentic that are not protected as stated
     /// here.
     pub fn assume_file_settings(&mut self, file: FileNo, settings: &FileSettings) {
-        self.inner.place.files.put(file, settings);
+        self.inner.place.files.put(file, settings, true);
     }
 
     /// AuthenticateAES (`AA`): for AES keys.
@@ -307,7 +329,7 @@ impl<S> Session<S> {
     ) -> Authenticate<'k> {
         let mut rnd_a = Zeroizing::new([0; 16]);
         let rnd_a = match rng.try_fill_bytes(rnd_a.as_mut()) {
-            Ok(()) => Ok(rnd_a),
+            Ok(()) => self.inner.ready().map(|()| rnd_a).map_err(Into::into),
             Err(_) => Err(ErrorKind::Randomness),
         };
         Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
@@ -322,14 +344,14 @@ impl<S> Session<S> {
         key: &'k Key,
         rnd_a: [u8; 16],
     ) -> Authenticate<'k> {
-        let rnd_a = Ok(Zeroizing::new(rnd_a));
+        let rnd_a = self.inner.ready().map(|()| Zeroizing::new(rnd_a));
+        let rnd_a = rnd_a.map_err(Into::into);
         Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
     }
 
-    /// Gives up the authentication on the reader's side; the card keeps its own until the next
-    /// selection, handshake or removal. The level stays selected.
-    #[must_use]
-    pub fn into_unauthenticated(self) -> Session<Unauthenticated> {
+    /// Forgets the authentication, whose keys are wiped. The card still has its own: the next command
+    /// must be one that ends it.
+    pub(in crate::pcd) fn before_selection(self) -> Session<Unauthenticated> {
         Session::at(self.inner.place.level)
     }
 }

@@ -4,7 +4,7 @@
 //! the parameters that it takes to be impossible. What the library does know should be called by
 //! its own method, which cannot be called wrong.
 
-use super::Command;
+use super::{Command, Scratch};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::channel::{Padding, ReplyProtection, RequestProtection};
 use crate::pcd::exchange::Exchange;
@@ -48,7 +48,7 @@ impl<'b> Command for Raw<'_, 'b> {
         header.put(self.header)
     }
 
-    fn data(&self) -> &[u8] {
+    fn data<'a>(&'a self, _scratch: &'a mut Scratch) -> &'a [u8] {
         self.data
     }
 
@@ -124,7 +124,8 @@ impl<S> Session<S> {
     /// ```
     ///
     /// # Errors
-    /// [`Misuse::Invalid`] for the commands that begin or end a session or continue a chain.
+    /// [`Misuse::Invalid`] for the commands that begin or may end a session, continue a chain, carry
+    /// keys, or cannot be undone.
     pub fn raw<'s, 'a, 'b>(
         &'s mut self,
         code: CommandCode,
@@ -140,11 +141,16 @@ impl<S> Session<S> {
                 | CommandCode::AuthenticateAes
                 | CommandCode::SelectApplication
                 | CommandCode::AdditionalFrame
+                // These carry keys, cannot be undone, or may end the session.
+                | CommandCode::ChangeKey
+                | CommandCode::ChangeKeySettings
+                | CommandCode::SetConfiguration
+                | CommandCode::DeleteApplication
                 | CommandCode::Other(0x71 | 0x77)
         );
         let command = if forbidden {
             Err(Misuse::Invalid(
-                "this command changes the session and has a method of its own",
+                "this command changes the session, carries keys or cannot be undone; it has a method of its own",
             ))
         } else if mode.reply_len.is_some_and(|len| len > buffer.len()) {
             Err(Misuse::BufferTooSmall {
@@ -200,7 +206,9 @@ mod tests {
             error.kind,
             crate::error::ErrorKind::Misuse(Misuse::BufferTooSmall { .. })
         ));
-        for code in [0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77] {
+        for code in [
+            0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77, 0xC4, 0x54, 0x5C, 0xDA,
+        ] {
             let code = CommandCode::from_byte(code);
             refused_unsent(session.raw(code, &[], &[], &mut [], mode));
         }
