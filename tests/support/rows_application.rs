@@ -278,23 +278,29 @@ fn change_file_settings() -> Row {
             &[["9d", "91 9d", "9D"], ["00 00", "00 91 00", "malformed"]],
         )
         .case(case("a frozen file, told to try", "9D", |b| {
-            let plain = CommMode::Plain;
             call!(b, |s| s
                 .change_file_settings(file_no(NOBODYS), CommMode::Mac, RIGHTS)
-                .comm_mode(plain))
+                .free())
         }))
         .case(case("another key's file, told to try", "AE", |b| {
-            let plain = CommMode::Plain;
             call!(b, |s| s
                 .change_file_settings(file_no(OTHERS), CommMode::Mac, RIGHTS)
-                .comm_mode(plain))
+                .free())
         }))
         .case(case("no such file", "F0", |b| {
-            let plain = CommMode::Plain;
             call!(b, |s| s
                 .change_file_settings(file_no(MISSING), CommMode::Mac, RIGHTS)
-                .comm_mode(plain))
+                .free())
         }))
+        .case(case("no such file to ask about", "asking F0", |b| {
+            change(b, file_no(MISSING))
+        }))
+        .case(
+            case("asking is not allowed", "asking AE", |b| {
+                change(b, file_no(1))
+            })
+            .at(Place::In(LOCKED, 1)),
+        )
         .case(case("a frozen file", "unsent", |b| {
             change(b, file_no(NOBODYS))
         }))
@@ -303,10 +309,9 @@ fn change_file_settings() -> Row {
         }))
         .case(
             case("enciphered without a key", "unsent", |b| {
-                let mode = CommMode::Enciphered;
                 call!(b, |s| s
                     .change_file_settings(file_no(STANDARD), CommMode::Mac, RIGHTS)
-                    .comm_mode(mode))
+                    .under_key())
             })
             .under(&[Auth::None]),
         )
