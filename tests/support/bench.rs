@@ -608,8 +608,6 @@ pub struct Line {
     /// Whether it has been done.
     pub spoilt: bool,
     cut: Option<Cut>,
-    /// Commands whose replies are left as they are.
-    uncut: Vec<u8>,
     /// Parts of a reply that are still to come, and the status behind them.
     parts: VecDeque<Vec<u8>>,
     /// The longest command.
@@ -626,7 +624,6 @@ impl Line {
             spoil: None,
             spoilt: false,
             cut: None,
-            uncut: Vec::new(),
             parts: VecDeque::new(),
             longest: 0,
         }
@@ -637,10 +634,9 @@ impl Line {
         Self::new(End::Card(Box::new(reader)), format)
     }
 
-    /// Cuts the card's replies anew, but not those to `uncut`.
-    pub fn recut(&mut self, cut: Cut, uncut: &[u8]) {
+    /// Cuts the card's replies anew.
+    pub const fn recut(&mut self, cut: Cut) {
         self.cut = Some(cut);
-        self.uncut = uncut.to_vec();
     }
 
     /// Allows only commands of so many bytes.
@@ -728,7 +724,7 @@ impl Line {
             (Spoil::OtherStatus, false, true) => return vec![0x61, 0x00],
             (Spoil::Refusal, true, _) => return vec![0xEE],
             (Spoil::Refusal, false, false) => return vec![0x91, 0xEE],
-            (Spoil::Refusal, false, true) => return vec![0x65, 0x81],
+            (Spoil::Refusal, false, true) => return vec![0x69, 0x85],
             _ => status,
         };
         match spoil {
@@ -810,9 +806,7 @@ impl Transport for Line {
             // The two frames of a handshake are no chain.
             let handshake = matches!(self.current, 0x0A | 0x1A | 0xAA);
             match self.cut {
-                Some(cut) if !iso && !handshake && !self.uncut.contains(&self.current) => {
-                    self.cut_anew(cut, answer)?
-                }
+                Some(cut) if !iso && !handshake => self.cut_anew(cut, answer)?,
                 _ => answer,
             }
         };
@@ -879,7 +873,9 @@ pub fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// What a failure was: for a refusal its status or status word in hexadecimal.
+/// What a failure was: for a refusal its status or status word in hexadecimal, with a question mark
+/// if the command may have been carried out all the same, and with `asking` before it if it was the
+/// question for the file's settings that was refused.
 pub fn verdict(failure: &Failure) -> String {
     let RunError::Protocol(error) = failure else {
         return format!("transport: {failure:?}");
@@ -887,6 +883,11 @@ pub fn verdict(failure: &Failure) -> String {
     match (error.outcome, error.kind) {
         (Outcome::Refused, ErrorKind::Refused(status)) => format!("{:02X}", status.to_byte()),
         (Outcome::Refused, ErrorKind::RefusedIso(word)) => word.to_string(),
+        (Outcome::Unknown, ErrorKind::Refused(status)) => format!("{:02X}?", status.to_byte()),
+        (Outcome::Unknown, ErrorKind::RefusedIso(word)) => format!("{word}?"),
+        (Outcome::NotSent, ErrorKind::Refused(status)) if error.while_asking => {
+            format!("asking {:02X}", status.to_byte())
+        }
         (Outcome::NotSent, ErrorKind::Misuse(_)) => "unsent".to_owned(),
         (Outcome::Unknown, ErrorKind::Authenticity(_)) => "authenticity".to_owned(),
         (Outcome::Unknown, ErrorKind::Malformed(_)) => "malformed".to_owned(),

@@ -292,6 +292,15 @@ fn change_file_settings() -> Row {
                 .change_file_settings(file_no(MISSING), CommMode::Mac, RIGHTS)
                 .free())
         }))
+        .case(case("no such file to ask about", "asking F0", |b| {
+            change(b, file_no(MISSING))
+        }))
+        .case(
+            case("asking is not allowed", "asking AE", |b| {
+                change(b, file_no(1))
+            })
+            .at(Place::In(LOCKED, 1)),
+        )
         .case(case("a frozen file", "unsent", |b| {
             change(b, file_no(NOBODYS))
         }))

@@ -13,8 +13,8 @@ use desfire_ev1::picc::{FileContent, Value};
 use desfire_ev1::wire::{Amount, CommMode, CommandCode as C, ValueFlags};
 
 use crate::bench::{
-    APP, Auth, BACKUP, Bench, CYCLIC, Done, LINEAR, MISSING, Mode, NOBODYS, OTHERS, Place, RECORD,
-    STANDARD, VALUE, content, file_no, grant,
+    APP, Auth, BACKUP, Bench, CYCLIC, Done, LINEAR, LOCKED, MISSING, Mode, NOBODYS, OTHERS, Place,
+    RECORD, STANDARD, VALUE, content, file_no, grant,
 };
 use crate::rows::{Guard, Row, always, case, file_data};
 
@@ -141,6 +141,15 @@ fn read_data() -> Row {
         let file = file_no(MISSING);
         attempt!(b, |s| s.read_data(file, 0..1, &mut [0; 1]).comm_mode(PLAIN))
     }))
+    .case(case("no such file to ask about", "asking F0", |b| {
+        attempt!(b, |s| s.read_data(file_no(MISSING), 0..1, &mut [0; 1]))
+    }))
+    .case(
+        case("asking is not allowed", "asking AE", |b| {
+            attempt!(b, |s| s.read_data(file_no(1), 0..1, &mut [0; 1]))
+        })
+        .at(Place::In(LOCKED, 1)),
+    )
     .case(case("nobody's file", "unsent", |b| {
         let file = file_no(NOBODYS);
         attempt!(b, |s| s.read_data(file, 0..1, &mut [0; 1]))
@@ -243,6 +252,15 @@ fn write_data() -> Row {
             .write_data(file_no(OTHERS), 0, &[1])
             .comm_mode(PLAIN))
     }))
+    .case(case("no such file to ask about", "asking F0", |b| {
+        call!(b, |s| s.write_data(file_no(MISSING), 0, &[1]))
+    }))
+    .case(
+        case("asking is not allowed", "asking AE", |b| {
+            call!(b, |s| s.write_data(file_no(1), 0, &[1]))
+        })
+        .at(Place::In(LOCKED, 1)),
+    )
     .case(case("another key's file", "unsent", |b| {
         call!(b, |s| s.write_data(file_no(OTHERS), 0, &[1]))
     }))
@@ -327,6 +345,15 @@ fn get_value() -> Row {
     .case(case("no such file, told to try", "F0", |b| {
         attempt!(b, |s| s.get_value(file_no(MISSING)).comm_mode(PLAIN))
     }))
+    .case(case("no such file to ask about", "asking F0", |b| {
+        attempt!(b, |s| s.get_value(file_no(MISSING)))
+    }))
+    .case(
+        case("asking is not allowed", "asking AE", |b| {
+            attempt!(b, |s| s.get_value(file_no(1)))
+        })
+        .at(Place::In(LOCKED, 1)),
+    )
     .case(case("nobody's file", "unsent", |b| {
         attempt!(b, |s| s.get_value(file_no(NOBODYS)))
     }))
@@ -395,6 +422,15 @@ macro_rules! changing {
             })
             .under(Auth::D40),
         )
+        .case(case("no such file to ask about", "asking F0", |b| {
+            call!(b, |s| s.$method(file_no(MISSING), amount(1)))
+        }))
+        .case(
+            case("asking is not allowed", "asking AE", |b| {
+                call!(b, |s| s.$method(file_no(1), amount(1)))
+            })
+            .at(Place::In(LOCKED, 1)),
+        )
         .case(case("nobody's file", "unsent", |b| {
             call!(b, |s| s.$method(file_no(NOBODYS), amount(1)))
         }))
@@ -449,6 +485,14 @@ fn limited_credit() -> Row {
         560,
         61,
         &["W", "RW"]
+    )
+    .case(
+        case("where it is not enabled", "9D", |b| {
+            let file = b.file(VALUE);
+            call!(b, |s| s.limited_credit(file, amount(1)))
+        })
+        .under(Auth::SOME)
+        .with(|card| grant(card, [0x10, 0x11], ValueFlags::empty())),
     )
 }
 
@@ -521,6 +565,15 @@ fn write_record() -> Row {
         let file = b.file(LINEAR);
         call!(b, |s| s.write_record(file, 0, &[]))
     }))
+    .case(case("no such file to ask about", "asking F0", |b| {
+        call!(b, |s| s.write_record(file_no(MISSING), 0, DATA))
+    }))
+    .case(
+        case("asking is not allowed", "asking AE", |b| {
+            call!(b, |s| s.write_record(file_no(1), 0, DATA))
+        })
+        .at(Place::In(LOCKED, 1)),
+    )
     .case(case("nobody's file", "unsent", |b| {
         call!(b, |s| s.write_record(file_no(NOBODYS), 0, DATA))
     }))
@@ -617,6 +670,15 @@ fn read_records() -> Row {
         let file = b.file(STANDARD);
         attempt!(b, |s| s.read_all_records(file, 0, &mut [0; 64]))
     }))
+    .case(case("no such file to ask about", "asking F0", |b| {
+        attempt!(b, |s| s.read_all_records(file_no(MISSING), 0, &mut [0; 64]))
+    }))
+    .case(
+        case("asking is not allowed", "asking AE", |b| {
+            attempt!(b, |s| s.read_all_records(file_no(1), 0, &mut [0; 64]))
+        })
+        .at(Place::In(LOCKED, 1)),
+    )
     .case(case("nobody's file", "unsent", |b| {
         attempt!(b, |s| s.read_all_records(file_no(NOBODYS), 0, &mut [0; 64]))
     }))

@@ -195,7 +195,7 @@ fn read_binary() -> Row {
             &[
                 ["0a0b0c0d 9000", "0a0b0c0d 9000", "malformed"],
                 ["6982", "6982", "6982"],
-                ["9100", "9100", "00"],
+                ["9100", "9100", "malformed"],
             ],
         )
         .golden(
@@ -638,6 +638,12 @@ fn external_authenticate() -> Row {
     .case(case("wrong key", "6982", |b| {
         iso_authenticate(b, 1, &b.key(3))
     }))
+    .case(
+        case("key 1 of the card itself", "unsent", |b| {
+            iso_authenticate(b, 1, &b.key(PICC_KEY))
+        })
+        .at(Place::Picc),
+    )
     .case(case("no such key", "6A86", |b| {
         iso_authenticate(b, 13, &b.key(1))
     }))

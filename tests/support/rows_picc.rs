@@ -97,6 +97,10 @@ fn authentications() -> Vec<Row> {
     .case(case("wrong key", "AE", |b| {
         b.authenticate(AuthScheme::Legacy, 1, &b.key(3))
     }))
+    .case(case("a link too narrow for the token", "unsent", |b| {
+        b.line.narrow(16);
+        b.authenticate(AuthScheme::Legacy, 1, &b.key(1))
+    }))
     .case(case("no such key", "40", |b| {
         b.authenticate(AuthScheme::Legacy, 13, &b.key(1))
     }))
@@ -146,6 +150,10 @@ fn authentications() -> Vec<Row> {
     .case(case("wrong key", "AE", |b| {
         b.authenticate(AuthScheme::Iso, 1, &b.key(3))
     }))
+    .case(case("a link too narrow for the token", "unsent", |b| {
+        b.line.narrow(16);
+        b.authenticate(AuthScheme::Iso, 1, &b.key(1))
+    }))
     .case(case("no such key", "40", |b| {
         b.authenticate(AuthScheme::Iso, 13, &b.key(1))
     }))
@@ -193,6 +201,10 @@ fn authentications() -> Vec<Row> {
     )
     .case(case("wrong key", "AE", |b| {
         b.authenticate(AuthScheme::Aes, 1, &b.key(3))
+    }))
+    .case(case("a link too narrow for the token", "unsent", |b| {
+        b.line.narrow(16);
+        b.authenticate(AuthScheme::Aes, 1, &b.key(1))
     }))
     .case(case("no such key", "40", |b| {
         b.authenticate(AuthScheme::Aes, 13, &b.key(1))
@@ -342,7 +354,11 @@ fn set_configuration() -> Row {
         }
         Ok(())
     }))
-    .case(case("an option that does not exist", "9E", |b| {
+    .case(case("after an unfinished chain", "CA", |b| {
+        b.break_chain();
+        authenticated!(b, |s| s.disable_format_for_ever())
+    }))
+    .case(case("an option that does not exist, raw", "unsent", |b| {
         let mode = RawMode {
             request: CommMode::Enciphered,
             reply: CommMode::Plain,
