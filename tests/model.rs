@@ -8,8 +8,8 @@
 //! the session says of itself, must be what the model has. At the end of a sequence everything is
 //! also read through the library.
 //!
-//! Now and then something goes wrong: power is cut before or after an effect, a reply is lost, the
-//! card is taken away before a frame. Then the library must say that the outcome is unknown, the
+//! Now and then something goes wrong: power is cut before or after an effect, a frame is lost on
+//! its way to the card or back, the card is taken away before a frame. Then the library must say that the outcome is unknown, the
 //! card must be in the state before or after (or, in a chained write to a standard file, hold
 //! whole frames of it), and the model goes on from what the card shows.
 //!

@@ -10,9 +10,10 @@
 //! | power is cut before an effect | every effect | as it was after the effect before |
 //! | power is cut after an effect | every effect | as this effect leaves it |
 //! | a reply is lost | every frame | before or after, by what the frame did |
+//! | a frame is lost on its way to the card | every frame | before |
 //! | the card is taken away | before every frame | before |
 //!
-//! Afterwards the card is activated anew (after a lost reply also: kept in the field, and the
+//! Afterwards the card is activated anew (after a lost frame also: kept in the field, and the
 //! application selected from the lost session). Then must hold:
 //!
 //! - the card is in the state before or in the state after, never between. The one exception is a
@@ -585,6 +586,7 @@ enum Tear {
     CutBefore(u64),
     CutAfter(u64),
     LoseReply(usize),
+    LoseCommand(usize),
     RemoveBefore(usize),
 }
 
@@ -677,6 +679,7 @@ fn torn(
         Tear::LoseReply(frame) => radio
             .card
             .arrange_fault(Fault::LoseReply(commands + frame as u64)),
+        Tear::LoseCommand(frame) => radio.arrange(Trouble::LoseCommand(frame)),
         Tear::RemoveBefore(frame) => radio.arrange(Trouble::RemoveBefore(frame)),
     }
     let end = run(session, &mut radio, variant, &operation.steps);
@@ -795,7 +798,7 @@ fn tear_operation(variant: &Variant, operation: &Operation, tally: &mut Tally) {
     assert_ne!(course.before, course.after, "{}", what());
     tally.operations += 1;
     tally.success += 1;
-    tally.points += 2 * course.effects as usize + 2 * course.frames;
+    tally.points += 2 * course.effects as usize + 3 * course.frames;
     tally.count(Found::After);
 
     let mut attempt = |tear, reentry| torn(variant, operation, &course, tear, reentry, tally);
@@ -824,8 +827,14 @@ fn tear_operation(variant: &Variant, operation: &Operation, tally: &mut Tally) {
 
     // What the card has not got, it has not done.
     for frame in 1..=course.frames {
-        let found = attempt(Tear::RemoveBefore(frame), Reentry::Activate);
-        assert_ne!(found, Found::After, "frame {frame}, {}", what());
+        for (tear, reentry) in [
+            (Tear::RemoveBefore(frame), Reentry::Activate),
+            (Tear::LoseCommand(frame), Reentry::Activate),
+            (Tear::LoseCommand(frame), Reentry::Select),
+        ] {
+            let found = attempt(tear, reentry);
+            assert_ne!(found, Found::After, "{tear:?}, {}", what());
+        }
     }
 }
 

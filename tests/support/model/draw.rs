@@ -346,7 +346,8 @@ fn fault(dice: &mut Dice) -> Fault {
     let frame = dice.weigh(&[(8, 1), (4, 2), (2, 3), (1, 4)]);
     let effect = dice.weigh(&[(6, 1), (1, 2), (1, 3)]);
     match dice.below(8) {
-        0..3 => Fault::LoseReply(frame),
+        0..2 => Fault::LoseReply(frame),
+        2 => Fault::LoseCommand(frame),
         3..5 => Fault::RemoveBefore(frame),
         5 => Fault::CutBefore(effect),
         _ => Fault::CutAfter(effect),

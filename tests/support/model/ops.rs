@@ -17,6 +17,7 @@ pub(crate) enum Fault {
     CutBefore(u64),
     CutAfter(u64),
     LoseReply(usize),
+    LoseCommand(usize),
     RemoveBefore(usize),
 }
 

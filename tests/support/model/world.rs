@@ -17,7 +17,7 @@ use super::card::{Card, Kept, Refusal};
 use super::compare;
 use super::ops::{self, Change, Fault, NewFile, Odd, Op, Step};
 use super::reader::{Plan, Reader, same_misuse, statuses};
-use crate::radio::{Mute, Radio, Trouble};
+use crate::radio::{MORE, Mute, Radio, Trouble};
 
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +210,9 @@ impl World {
             Plan::Ask(_) => false,
         };
         let ending = if silent && !unsent {
+            if outcome.is_err_and(|error| error.outcome() != Outcome::Unknown) {
+                return Err("no answer, and yet the outcome is not unknown".to_owned());
+            }
             self.interrupted(step, plan)?;
             Ending::Silent
         } else if !self.card.powered && !unsent {
@@ -233,6 +236,7 @@ impl World {
                 card.arrange_fault(picc::Fault::CutAfter(effects + effect));
             }
             Some(Fault::LoseReply(frame)) => self.radio.arrange(Trouble::LoseReply(frame)),
+            Some(Fault::LoseCommand(frame)) => self.radio.arrange(Trouble::LoseCommand(frame)),
             Some(Fault::RemoveBefore(frame)) => self.radio.arrange(Trouble::RemoveBefore(frame)),
             None => {}
         }
@@ -358,6 +362,15 @@ impl World {
         }
         match fault {
             Fault::LoseReply(_) => self.reply_lost(out, last.status),
+            Fault::LoseCommand(_) => {
+                let [.., before, last] = self.radio.frames() else {
+                    return Ok(());
+                };
+                if before.command == last.command && before.status == Some(MORE) {
+                    self.in_the_middle(out);
+                }
+                Ok(())
+            }
             _ => self.power_lost(out, fault),
         }
     }
@@ -365,11 +378,7 @@ impl World {
     fn reply_lost(&mut self, op: &Op, status: Option<u8>) -> Result<(), String> {
         let status = Status::from_byte(status.ok_or("nothing was said that could be lost")?);
         if status == Status::AdditionalFrame {
-            // In the middle: not carried out, but for the end of a session.
-            if matches!(op, Op::Authenticate { .. }) {
-                self.card.auth = None;
-            }
-            self.card.chain = true;
+            self.in_the_middle(op);
             return Ok(());
         }
         let answer = self.card.perform(op);
@@ -384,6 +393,15 @@ impl World {
                 "expected {answer:?}, and the lost reply said {status}"
             ))
         }
+    }
+
+    /// The card waits for the next frame. It has not carried out the command, but for the end of
+    /// a session.
+    fn in_the_middle(&mut self, op: &Op) {
+        if matches!(op, Op::Authenticate { .. }) {
+            self.card.auth = None;
+        }
+        self.card.chain = true;
     }
 
     fn power_lost(&mut self, op: &Op, fault: Fault) -> Result<(), String> {
