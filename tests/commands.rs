@@ -109,7 +109,7 @@ fn rejected_as(
         Spoil::Refusal if row.code() == 0x3D => &["EE?"],
         Spoil::Refusal => &["EE"],
         Spoil::OtherStatus if row.is_iso() => &["6100?"],
-        Spoil::OtherStatus if framing == Framing::Wrapped => &["9000?"],
+        Spoil::OtherStatus if framing == Framing::Wrapped => &["malformed"],
         Spoil::OtherStatus if row.code() == 0x3D => &["3E?"],
         Spoil::OtherStatus => &["3E"],
         Spoil::FlipFirst | Spoil::FlipLast if guard == Guard::Challenge => &["6982"],

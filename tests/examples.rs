@@ -419,13 +419,13 @@ fn change_key_finds_out_what_nobody_confirmed() {
         run("change-key", &[&change[..], &["after"]].concat())
             .ends_with_code(0)
             .prints(&[
-                "(unknown whether the card did it)",
+                "(unknown whether the card did it; the session is lost)",
                 "  The new key is in force: ",
             ]);
         run("change-key", &[&change[..], &["before"]].concat())
             .ends_with_code(1)
             .prints(&[
-                "(unknown whether the card did it)",
+                "(unknown whether the card did it; the session is lost)",
                 "  The old key is in force: ",
             ])
             .complains("error: the key has not been changed");

@@ -358,7 +358,7 @@ fn set_configuration() -> Row {
         b.break_chain();
         authenticated!(b, |s| s.disable_format_for_ever())
     }))
-    .case(case("an option that does not exist, raw", "unsent", |b| {
+    .case(case("an option that does not exist, raw", "9E", |b| {
         let mode = RawMode {
             request: CommMode::Enciphered,
             reply: CommMode::Plain,

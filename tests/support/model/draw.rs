@@ -589,7 +589,8 @@ fn in_application(dice: &mut Dice, card: &Card, app: &App, reader: &Reader) -> O
             no: any_file(dice),
             comm: dice.weigh(&[(3, 0), (3, 1), (3, 3), (1, 2), (1, 4)]),
             rights: rights(dice),
-            stated: stated(dice),
+            // Settings travel enciphered or plain; there is no MACed form.
+            stated: stated(dice).filter(|mode| *mode != CommMode::Mac),
         },
         38..41 => {
             let key_no = dice.below(u32::from(app.info & 0xF) + 1).min(13) as u8;

@@ -18,8 +18,13 @@ pub(crate) struct Reader {
     pub(crate) lost: bool,
     /// Files whose settings it knows, one bit each. While it is not lost they are right.
     known: u32,
+    /// Those of which an EV1 session has proved that the card says so. A handshake forgets the
+    /// others.
+    proved: u32,
     /// Whether it believes that changes wait for a commit.
     pending: bool,
+    /// The same before the command that is out.
+    pending_before: bool,
 }
 
 /// What the library does first when it is called.
@@ -53,6 +58,9 @@ impl Reader {
 
     pub(crate) fn learns(&mut self, no: u8) {
         self.known |= 1 << no;
+        let ev1 = self.key.is_some() && !self.d40;
+        self.proved &= !(1 << no);
+        self.proved |= u32::from(ev1) << no;
     }
 
     fn forgets(&mut self, no: u8) {
@@ -62,9 +70,27 @@ impl Reader {
     /// An exchange has failed: the session is lost, unless nobody is authenticated and the card
     /// has refused.
     pub(crate) fn failed(&mut self, refused: bool) {
-        if !(self.key.is_none() && refused) {
+        if self.key.is_none() && refused {
+            // What has been refused has left nothing.
+            self.pending = self.pending_before;
+        } else {
             self.loses();
         }
+    }
+
+    /// The card has said that nothing is pending.
+    pub(crate) fn hears_no_changes(&mut self) {
+        self.pending = false;
+    }
+
+    /// Whether a refusal in a later frame of a write leaves open what the earlier ones did.
+    pub(crate) fn may_be_half_done(&self, card: &Card, op: &Op) -> bool {
+        let Op::WriteData { no, .. } = *op else {
+            return false;
+        };
+        let file = card.kept.app(self.selected).and_then(|app| app.file(no));
+        let backup = file.is_some_and(|file| matches!(file.body, Body::Backup { .. }));
+        !(backup && self.knows(no))
     }
 
     fn loses(&mut self) {
@@ -75,6 +101,7 @@ impl Reader {
 
     /// A command goes out.
     pub(crate) fn sends(&mut self, card: &Card, op: &Op) {
+        self.pending_before = self.pending;
         self.pending |= match *op {
             Op::WriteData { no, .. } => {
                 let file = card.kept.app(self.selected).and_then(|app| app.file(no));
@@ -98,10 +125,12 @@ impl Reader {
         match op {
             Op::Select(_) => return Plan::Send,
             Op::Authenticate { scheme, key, .. } => {
-                return if scheme.accepts(key.key_type()) {
-                    Plan::Send
-                } else {
+                return if !scheme.accepts(key.key_type()) {
                     Plan::NotSent(Misuse::KeyType(key.key_type()))
+                } else if self.lost {
+                    Plan::NotSent(Misuse::SessionLost)
+                } else {
+                    Plan::Send
                 };
             }
             _ if self.lost => return Plan::NotSent(Misuse::SessionLost),
@@ -161,9 +190,7 @@ impl Reader {
             }
             Op::ChangeKey { key_no, old, new } => {
                 let (in_use, of) = self.key?;
-                if old.key().stored.len() != new.key().stored.len() {
-                    Some(Misuse::KeyFamily(old.key_type()))
-                } else if key_no == in_use {
+                if key_no == in_use {
                     Some(Misuse::KeyInUse(KeyNo::new(in_use).expect("up to 13")))
                 } else if !in_application {
                     Some(Misuse::NotInApplication)
@@ -250,9 +277,14 @@ impl Reader {
             } => {
                 self.key = Some((key_no, key));
                 self.d40 = scheme == AuthScheme::Legacy;
-                self.lost = false;
+                self.known &= self.proved;
             }
-            Op::ChangeKeyInUse { .. } | Op::ChangePiccKey { .. } => *self = Self::at(self.selected),
+            Op::ChangeKeyInUse { .. } | Op::ChangePiccKey { .. } => {
+                *self = Self {
+                    pending: self.pending,
+                    ..Self::at(self.selected)
+                };
+            }
             Op::GetFileSettings(no) => self.learns(no),
             Op::CreateFile { no, .. } | Op::DeleteFile(no) | Op::ChangeFileSettings { no, .. } => {
                 self.forgets(no);

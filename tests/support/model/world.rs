@@ -210,8 +210,17 @@ impl World {
             Plan::Ask(_) => false,
         };
         let ending = if silent && !unsent {
-            if outcome.is_err_and(|error| error.outcome() != Outcome::Unknown) {
-                return Err("no answer, and yet the outcome is not unknown".to_owned());
+            let asked = self.radio.frames().last().is_some_and(|frame| {
+                matches!(plan, Plan::Ask(_))
+                    && frame.command == CommandCode::GetFileSettings.to_byte()
+            });
+            let right = if asked {
+                Outcome::NotSent
+            } else {
+                Outcome::Unknown
+            };
+            if outcome.is_err_and(|error| error.outcome() != right) {
+                return Err(format!("no answer, and yet the outcome is not {right:?}"));
             }
             self.interrupted(step, plan)?;
             Ending::Silent
@@ -290,7 +299,10 @@ impl World {
                 let ErrorKind::Misuse(came) = &error.kind else {
                     return wrong();
                 };
-                if error.session_lost != (*came == Misuse::SessionLost)
+                let owned = op.takes_session()
+                    && (self.reader.key.is_some()
+                        || matches!(op, Op::Select(_) | Op::Authenticate { .. }));
+                if error.session_lost != (owned || *came == Misuse::SessionLost)
                     || error.outcome != Outcome::NotSent
                     || Some(error.command) != op.code().map(Instruction::Native)
                     || !same_misuse(misuse, came)
@@ -304,8 +316,19 @@ impl World {
                 let Some(status) = error.status() else {
                     return wrong();
                 };
-                if error.outcome != Outcome::Refused
-                    || error.command != *code
+                let asking = matches!(plan, Plan::Ask(_)) && *code == CommandCode::GetFileSettings;
+                let before = usize::from(matches!(plan, Plan::Ask(_)));
+                let outcome = if asking {
+                    Outcome::NotSent
+                } else if frames.len() > before + 1 && self.reader.may_be_half_done(&self.card, op)
+                {
+                    Outcome::Unknown
+                } else {
+                    Outcome::Refused
+                };
+                if error.outcome != outcome
+                    || error.while_asking != asking
+                    || Some(error.command) != op.code().map(Instruction::Native)
                     || !any.contains(&status)
                     || last != Some(status.to_byte())
                 {
@@ -313,6 +336,9 @@ impl World {
                 }
                 self.tally.statuses[usize::from(status.to_byte())] += 1;
                 self.reader.failed(true);
+                if status == Status::NoChanges {
+                    self.reader.hears_no_changes();
+                }
                 if !op.takes_session() && error.session_lost != self.reader.lost {
                     return wrong();
                 }
@@ -640,6 +666,15 @@ fn past_the_library<S>(
     code: CommandCode,
     payload: &[u8],
 ) -> Outcoming {
+    if session.is_lost() {
+        return Err(RunError::Protocol(Error {
+            command: code.into(),
+            outcome: Outcome::NotSent,
+            while_asking: false,
+            session_lost: true,
+            kind: Misuse::SessionLost.into(),
+        }));
+    }
     let framing = Link::format(radio).framing;
     let (mut command, mut reply) = ([0; 80], [0; 258]);
     let len = CommandFrame { code, payload }.encode(framing, &mut command);
