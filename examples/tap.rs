@@ -10,24 +10,28 @@ use desfire_ev1::wire::{
     Access, AccessRights, Aid, Amount, CommMode, FileDetail, FileNo, FileSettings, KeyFamily,
     KeyFlags, KeyInfo, KeyNo, KeySettings, U24, Uid, ValueFlags,
 };
-use desfire_ev1::{Key, LinkFormat, Session, VirtualReader};
+use desfire_ev1::{Key, LinkFormat, Machine as _, Session, VirtualReader};
 use rand_core::{TryCryptoRng, TryRng};
 
 mod common;
 
-use common::{AnyReader, Desk, Outcome};
+use common::{AnyReader, Desk, Outcome, args};
 
 const HELP: &str = "\
-Personalises a purse on a fresh software DESFire EV1 and makes a purchase with it.
+Personalises a purse on a fresh DESFire EV1 and makes a purchase with it.
 
 Usage: cargo run --example tap [-- OPTIONS]
 
 Options:
   --async    run the commands over the async driver instead of the blocking one
-  --native   native framing instead of wrapped APDUs
-  --random   nonces from the operating system; otherwise they are fixed, so that every
-             run shows the same bytes
-  --help     this text
+  --native   native framing instead of wrapped APDUs (software card only)
+  --random   nonces from the operating system; on the software card they are otherwise
+             fixed, so that every run shows the same bytes
+  --repeat   fixed nonces on a reader too: for comparing bytes, and for nothing else
+{common}
+
+On a reader the card must be as delivered: the zero DES key as master key, and no
+application 505253. The purse stays on it.
 
 Each step is printed as: what it is for, the card's command, how its data are protected;
 then the bytes to the card (>) and from it (<), and the result (=).
@@ -378,34 +382,45 @@ fn tap<R: TryCryptoRng>(mut desk: Desk, uid: Uid, mut rng: R) -> Outcome<()> {
     Ok(())
 }
 
-fn main() -> ExitCode {
-    use lexopt::prelude::*;
+/// The card to tap with, its UID, and whether nonces may repeat.
+fn open(options: &args::Options, native: bool) -> Outcome<(AnyReader, Uid)> {
+    let mut reader = options.open_reader(|| {
+        let reader = VirtualReader::default();
+        Ok(if native {
+            reader.with_format(LinkFormat::NATIVE)
+        } else {
+            reader
+        })
+    })?;
+    // What the reader or GetVersion says of the UID is not proved; a card that lies about it has
+    // other keys than the terminal then derives, and fails the handshake.
+    let version = Session::new().get_version().run(&mut reader)?;
+    Ok((reader, version.uid))
+}
 
-    let (mut asynchronous, mut native, mut random) = (false, false, false);
-    let mut arguments = lexopt::Parser::from_env();
-    loop {
-        match arguments.next() {
-            Ok(None) => break,
-            Ok(Some(Long("async"))) => asynchronous = true,
-            Ok(Some(Long("native"))) => native = true,
-            Ok(Some(Long("random"))) => random = true,
-            Ok(Some(Long("help") | Short('h'))) => {
-                print!("{HELP}");
-                return ExitCode::SUCCESS;
-            }
-            Ok(Some(other)) => return common::usage(other.unexpected()),
-            Err(error) => return common::usage(error),
+fn main() -> ExitCode {
+    let (mut asynchronous, mut native, mut random, mut repeat) = (false, false, false, false);
+    let options = args::parse(HELP, |name, _| {
+        match name {
+            "async" => asynchronous = true,
+            "native" => native = true,
+            "random" => random = true,
+            "repeat" => repeat = true,
+            _ => return Ok(false),
         }
-    }
-    let mut reader = VirtualReader::default();
-    if native {
-        reader = reader.with_format(LinkFormat::NATIVE);
-    }
-    let uid = reader.card().state().version().uid;
-    let desk = Desk::new(AnyReader::Software(Box::new(reader)), asynchronous);
-    common::exit(if random {
-        tap(desk, uid, getrandom::SysRng)
-    } else {
-        tap(desk, uid, Repeating(1))
-    })
+        Ok(true)
+    });
+    let options = match options {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
+    random |= !options.on_software_card() && !repeat;
+    common::exit(open(&options, native).and_then(|(reader, uid)| {
+        let desk = Desk::new(reader, asynchronous);
+        if random {
+            tap(desk, uid, getrandom::SysRng)
+        } else {
+            tap(desk, uid, Repeating(1))
+        }
+    }))
 }

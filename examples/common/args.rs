@@ -90,11 +90,18 @@ impl Options {
 
     /// The card on the reader that was asked for, or a software card.
     pub fn open(&self, software: impl FnOnce() -> Outcome<VirtualReader>) -> Outcome<Card> {
-        let reader = match &self.reader {
-            None => AnyReader::Software(Box::new(software()?)),
-            Some(name) => super::open_pcsc(name.as_deref())?,
-        };
-        Ok(super::card::watch(reader, self.trace))
+        Ok(super::card::watch(self.open_reader(software)?, self.trace))
+    }
+
+    /// The same without a trace.
+    pub fn open_reader(
+        &self,
+        software: impl FnOnce() -> Outcome<VirtualReader>,
+    ) -> Outcome<AnyReader> {
+        match &self.reader {
+            None => Ok(AnyReader::Software(Box::new(software()?))),
+            Some(name) => super::open_pcsc(name.as_deref()),
+        }
     }
 }
 
