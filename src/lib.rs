@@ -78,8 +78,10 @@
 //!   time; no error and no `Debug` holds a secret. The block ciphers are RustCrypto's; DES is
 //!   table-driven there and not constant-time on machines with a cache.
 //! - Error statuses of the card carry no MAC: see [`Outcome::Refused`].
-//! - D40 messaging is weak (CRC16, 32-bit MAC, most replies unprotected) and is there for old
-//!   cards only.
+//! - D40 messaging is weak (CRC16, 32-bit MAC, most replies unprotected, file settings among them) and
+//!   is there for old cards only. State a file's mode with [`Exchange::comm_mode`] there.
+//! - Keys are wiped where they lie; copies that a compiler leaves behind when it moves a value are out
+//!   of reach.
 //! - An EV1 CRC32 inside ciphertext detects tampering with a chance of failure of 2⁻³²; a CMAC
 //!   with one of 2⁻⁶⁴. Prefer MACed or enciphered files as you need confidentiality, not for
 //!   strength.
