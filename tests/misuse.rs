@@ -1700,6 +1700,102 @@ mod defects_of_published_libraries {
         }
     }
 
+    /// The same with a machine that was forgotten: nobody has told the session that it is lost, but
+    /// the card has changed the settings.
+    #[test]
+    fn file_settings_cached_across_a_forgotten_machine() {
+        for suite in SUITES {
+            let mut wire = Wire::new(
+                suite.card([standard(0, CommMode::Enciphered, vec![1; 32])]),
+                LinkFormat::NATIVE,
+            );
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
+            let mut change = session.change_file_settings(file_no(0), CommMode::Plain, MASTER_ONLY);
+            let sent = change.start(LinkFormat::NATIVE).unwrap().to_vec();
+            core::mem::forget(change);
+            wire.card.handle(&sent);
+            let mut session = suite.authenticate(session, &mut wire, 0, 1).unwrap();
+            assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
+            assert_eq!(asked(&wire), 2);
+        }
+    }
+
+    /// Settings that nothing protected must not decide how an EV1 session protects data: whoever
+    /// altered them would get an enciphered file's content sent in clear.
+    #[test]
+    fn file_settings_learned_without_a_mac_used_in_an_ev1_session() {
+        let secret = b"for the card's eyes only";
+        // As the attacker wants them: standard file, plain, all rights with key 0, 32 bytes.
+        let forged = || {
+            let reply = vec![0x00, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00, 0x00];
+            Script::new(LinkFormat::NATIVE, [reply])
+        };
+        for suite in EV1 {
+            let card = || suite.card([standard(0, CommMode::Enciphered, vec![1; 32])]);
+            let write = |mut session: Session<Authenticated>, mut wire: Wire| {
+                let written = session.write_data(file_no(0), 0, secret).run(&mut wire);
+                let in_clear = |(sent, _): &(Vec<u8>, Vec<u8>)| {
+                    sent.windows(secret.len()).any(|window| window == secret)
+                };
+                assert!(!wire.log.iter().any(in_clear), "{suite:?}: sent in clear");
+                written.unwrap();
+            };
+            // Learned before there was any session.
+            let mut wire = Wire::new(card(), LinkFormat::NATIVE);
+            let mut before = Session::new()
+                .select_application(AID)
+                .run(&mut wire)
+                .unwrap();
+            before
+                .get_file_settings(file_no(0))
+                .run(&mut forged())
+                .unwrap();
+            let session = suite.authenticate(before, &mut wire, 0, 1).unwrap();
+            write(session, wire);
+            // What the caller has stated himself stays, before and after.
+            let mut wire = Wire::new(card(), LinkFormat::NATIVE);
+            let mut before = Session::new()
+                .select_application(AID)
+                .run(&mut wire)
+                .unwrap();
+            let application = wire.card.state().application(AID).unwrap();
+            let settings = application.file(file_no(0)).unwrap().settings();
+            before.assume_file_settings(file_no(0), &settings);
+            let mut session = suite.authenticate(before, &mut wire, 0, 1).unwrap();
+            assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
+            assert_eq!(asked(&wire), 0);
+            // And what an EV1 session has learned stays for the next.
+            let mut wire = Wire::new(card(), LinkFormat::NATIVE);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            session
+                .get_file_settings(file_no(0))
+                .run(&mut wire)
+                .unwrap();
+            let mut session = suite.authenticate(session, &mut wire, 0, 2).unwrap();
+            assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
+            assert_eq!(asked(&wire), 1);
+        }
+        // D40 protects them no better, and the same key can go on with EV1 messaging.
+        for (d40, ev1) in rig::D40.into_iter().zip(EV1) {
+            let mut wire = Wire::new(
+                d40.card([standard(0, CommMode::Enciphered, vec![1; 32])]),
+                LinkFormat::NATIVE,
+            );
+            let mut session = d40.open(&mut wire, 0, 1).unwrap();
+            session
+                .get_file_settings(file_no(0))
+                .run(&mut forged())
+                .unwrap();
+            let mut session = ev1.authenticate(session, &mut wire, 0, 1).unwrap();
+            session
+                .write_data(file_no(0), 0, secret)
+                .run(&mut wire)
+                .unwrap();
+            assert_eq!(asked(&wire), 1);
+        }
+    }
+
     /// What a caller states about a file is his to state, and is gone with the selection.
     #[test]
     fn assumed_file_settings() {
