@@ -245,7 +245,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         let learned = heard.and_then(|bytes| {
             let settings = FileSettings::decode(bytes)?;
             if let Some(access) = file {
-                inner.place.files.put(access.file, &settings);
+                inner.learn(access.file, &settings);
             }
             Ok(())
         });

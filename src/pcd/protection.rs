@@ -126,6 +126,16 @@ pub(in crate::pcd) struct KnownFile {
     rights: [u8; 2],
     free_get_value: bool,
     standard: bool,
+    source: Source,
+}
+
+/// How the session has come to know a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::pcd) enum Source {
+    /// From the card, under an EV1 session's MAC, or from the caller.
+    Trusted,
+    /// From the card without a MAC: whoever controls the link may have made it up.
+    Unprotected,
 }
 
 impl KnownFile {
@@ -134,8 +144,9 @@ impl KnownFile {
         self.standard
     }
 
-    fn new(settings: &FileSettings) -> Self {
+    fn new(settings: &FileSettings, source: Source) -> Self {
         Self {
+            source,
             comm: settings.comm,
             rights: settings.rights.to_bytes(),
             standard: matches!(settings.detail, FileDetail::StandardData { .. }),
@@ -186,9 +197,19 @@ impl FileCache {
             .and_then(Option::as_ref)
     }
 
-    pub(in crate::pcd) fn put(&mut self, file: FileNo, settings: &FileSettings) {
+    pub(in crate::pcd) fn put(&mut self, file: FileNo, settings: &FileSettings, source: Source) {
         if let Some(place) = self.0.get_mut(usize::from(file.number())) {
-            *place = Some(KnownFile::new(settings));
+            *place = Some(KnownFile::new(settings, source));
+        }
+    }
+
+    /// Before a handshake: what nothing has protected must not decide how the coming session
+    /// protects data.
+    pub(in crate::pcd) fn forget_unprotected(&mut self) {
+        for place in &mut self.0 {
+            if place.is_some_and(|known| known.source == Source::Unprotected) {
+                *place = None;
+            }
         }
     }
 
@@ -205,11 +226,12 @@ mod tests {
     use crate::wire::U24;
 
     fn known(comm: CommMode, rights: u16, detail: Option<FileDetail>) -> KnownFile {
-        KnownFile::new(&FileSettings {
+        let settings = FileSettings {
             comm: comm.into(),
             rights: AccessRights::from_bytes(rights.to_le_bytes()),
             detail: detail.unwrap_or(FileDetail::StandardData { size: U24::ZERO }),
-        })
+        };
+        KnownFile::new(&settings, Source::Trusted)
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, Misuse, Outcome};
 use crate::pcd::auth::{Authenticate, SessionKey};
 use crate::pcd::channel::Channel;
 use crate::pcd::key::Key;
-use crate::pcd::protection::FileCache;
+use crate::pcd::protection::{FileCache, Source};
 use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType};
 
 /// Mark of a session without authentication.
@@ -39,8 +39,8 @@ pub enum Authenticated {}
 /// works from any state, or with [`Session::new`] after a new activation. The keys of a lost
 /// session are wiped at once.
 ///
-/// A session knows the settings of the files it has seen. It belongs to one card: make a new one
-/// for each.
+/// A session knows the settings of the files it has seen; those that came without a MAC it forgets
+/// at a handshake. It belongs to one card: make a new one for each.
 ///
 /// ```
 /// use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::{KeyFamily, KeyNo}};
@@ -126,6 +126,15 @@ impl Inner {
         self.channel = Channel::Lost;
         self.place.files = FileCache::EMPTY;
         self.place.pending = false;
+    }
+
+    /// Notes the settings that the card has just told.
+    pub(in crate::pcd) fn learn(&mut self, file: FileNo, settings: &FileSettings) {
+        let source = match self.channel {
+            Channel::Ev1(_) => Source::Trusted,
+            Channel::Open | Channel::D40(_) | Channel::Lost => Source::Unprotected,
+        };
+        self.place.files.put(file, settings, source);
     }
 
     pub(in crate::pcd) fn key_no(&self) -> Option<KeyNo> {
@@ -246,7 +255,17 @@ impl<S> Session<S> {
     /// they never make the library take data for authentic that are not protected as stated
     /// here.
     pub fn assume_file_settings(&mut self, file: FileNo, settings: &FileSettings) {
-        self.inner.place.files.put(file, settings);
+        self.inner.place.files.put(file, settings, Source::Trusted);
+    }
+
+    /// What a handshake leaves of what the session knows.
+    pub(in crate::pcd) fn into_place(mut self) -> Place {
+        if self.inner.busy {
+            // A machine was forgotten in the middle of who knows what.
+            self.inner.lose();
+        }
+        self.inner.place.files.forget_unprotected();
+        self.inner.place
     }
 
     /// AuthenticateAES (`AA`): for AES keys.
@@ -310,7 +329,7 @@ impl<S> Session<S> {
             Ok(()) => Ok(rnd_a),
             Err(_) => Err(ErrorKind::Randomness),
         };
-        Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
+        Authenticate::new(scheme, key_no, key, rnd_a, self.into_place())
     }
 
     /// Any of the three with a fixed RndA, of which DES and 2K3DES use the first 8 bytes. A nonce
@@ -323,7 +342,7 @@ impl<S> Session<S> {
         rnd_a: [u8; 16],
     ) -> Authenticate<'k> {
         let rnd_a = Ok(Zeroizing::new(rnd_a));
-        Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
+        Authenticate::new(scheme, key_no, key, rnd_a, self.into_place())
     }
 
     /// Gives up the authentication on the reader's side; the card keeps its own until the next

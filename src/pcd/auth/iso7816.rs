@@ -280,7 +280,7 @@ impl<S> Session<S> {
             Ok(()) => Ok(nonces),
             Err(_) => Err(ErrorKind::Randomness),
         };
-        AuthenticateIso7816::new(key_no, key, nonces, self.inner.place)
+        AuthenticateIso7816::new(key_no, key, nonces, self.into_place())
     }
 }
 

@@ -52,7 +52,7 @@ impl Command for GetFileSettings {
 
     fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<FileSettings, ErrorKind> {
         let settings = FileSettings::decode(self.reply.get(..len).unwrap_or_default())?;
-        inner.place.files.put(self.file, &settings);
+        inner.learn(self.file, &settings);
         Ok(settings)
     }
 }
