@@ -416,6 +416,61 @@ fn a_lost_session_can_be_authenticated_anew() {
     }
 }
 
+/// Pending changes outlive a handshake on the card. So a transaction that was given up, or whose end
+/// is unknown, has to be dropped by a selection before anything new is begun.
+#[test]
+fn a_transaction_given_up_is_not_committed_with_the_next() {
+    let ends: [fn(&mut Wire, &mut Session<Authenticated>); 3] = [
+        // Dropped.
+        |wire, session| {
+            let mut transaction = session.transaction();
+            let debit = transaction.debit(file_no(0), Amount::new(250).unwrap());
+            debit.run(wire).unwrap();
+        },
+        // The debit has arrived, its answer has not.
+        |wire, session| {
+            let next = wire.card.commands() + 1;
+            wire.card
+                .arrange_fault(desfire_ev1::picc::Fault::LoseReply(next));
+            let debit = session.debit(file_no(0), Amount::new(250).unwrap());
+            debit.run(wire).unwrap_err();
+        },
+        // The same with a machine that nobody has brought to its end.
+        |wire, session| {
+            let mut debit = session.debit(file_no(0), Amount::new(250).unwrap());
+            let sent = debit.start(LinkFormat::NATIVE).unwrap().to_vec();
+            core::mem::forget(debit);
+            wire.card.handle(&sent);
+        },
+    ];
+    for suite in SUITES {
+        for end in ends {
+            let card = suite.card([value(0, CommMode::Mac, 1000)]);
+            let mut wire = Wire::new(card, LinkFormat::NATIVE);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            session
+                .get_file_settings(file_no(0))
+                .run(&mut wire)
+                .unwrap();
+            end(&mut wire, &mut session);
+            assert!(session.is_lost());
+            let sent = wire.log.len();
+            let error = suite.authenticate(session, &mut wire, 0, 1).unwrap_err();
+            assert_eq!(error.kind(), Some(&Misuse::SessionLost.into()));
+            assert_eq!(error.outcome(), Outcome::NotSent);
+            assert_eq!(wire.log.len(), sent);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            let mut transaction = session.transaction();
+            let credit = transaction.credit(file_no(0), Amount::new(1).unwrap());
+            credit.run(&mut wire).unwrap();
+            transaction.commit().run(&mut wire).unwrap();
+            drop(transaction);
+            let value = session.get_value(file_no(0)).run(&mut wire).unwrap();
+            assert_eq!(value, 1001, "{suite:?}: given up, and committed after all");
+        }
+    }
+}
+
 /// Without authentication there is no chain that a refusal could break.
 #[test]
 fn an_unauthenticated_session_survives_refusals() {
