@@ -76,6 +76,8 @@ pub(in crate::pcd) struct Place {
     pub(in crate::pcd) files: FileCache,
     /// Changes may be waiting for CommitTransaction; they outlive an authentication.
     pub(in crate::pcd) pending: bool,
+    /// Such changes have been given up: only a selection drops them on the card.
+    pub(in crate::pcd) abandoned: bool,
 }
 
 /// What is selected.
@@ -90,6 +92,16 @@ pub(in crate::pcd) enum Level {
 impl Place {
     pub(in crate::pcd) fn is_picc(&self) -> bool {
         self.level == Level::Picc
+    }
+
+    /// Whether a handshake can begin here. One after changes that were given up would bring them
+    /// back: the card keeps them, and the next commit would make them valid.
+    pub(in crate::pcd) const fn require_nothing_abandoned(&self) -> Result<(), Misuse> {
+        if self.abandoned {
+            Err(Misuse::SessionLost)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -125,6 +137,7 @@ impl Inner {
     pub(in crate::pcd) fn lose(&mut self) {
         self.channel = Channel::Lost;
         self.place.files = FileCache::EMPTY;
+        self.place.abandoned |= self.place.pending;
         self.place.pending = false;
     }
 
@@ -191,6 +204,7 @@ impl Session<Unauthenticated> {
                     level,
                     files: FileCache::EMPTY,
                     pending: false,
+                    abandoned: false,
                 },
             },
             state: PhantomData,
@@ -243,7 +257,8 @@ impl<S> Session<S> {
     }
 
     /// Whether reader and card may have lost step; then no command but
-    /// [`Session::select_application`] and a handshake is sent.
+    /// [`Session::select_application`] and a handshake is sent, and no handshake either if changes
+    /// may be pending on the card.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
         self.inner.ready().is_err()

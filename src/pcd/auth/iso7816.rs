@@ -221,6 +221,11 @@ impl Machine for AuthenticateIso7816<'_> {
         if let Err(kind) = &self.nonces {
             return Err(not_sent(*kind));
         }
+        if let Some(place) = &self.place {
+            place
+                .require_nothing_abandoned()
+                .map_err(|misuse| not_sent(misuse.into()))?;
+        }
         let nonce_len = self.key.key_type().nonce_len();
         // INTERNAL AUTHENTICATE is shorter than EXTERNAL AUTHENTICATE; both have to fit.
         let needed = 5 + 2 * nonce_len;

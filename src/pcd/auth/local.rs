@@ -65,6 +65,11 @@ impl Machine for Authenticate<'_> {
         if let Err(kind) = &self.rnd_a {
             return Err(not_sent(*kind));
         }
+        if let Some(place) = &self.place {
+            place
+                .require_nothing_abandoned()
+                .map_err(|misuse| not_sent(misuse.into()))?;
+        }
         self.terminal.start(format)
     }
 
