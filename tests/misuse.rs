@@ -757,6 +757,43 @@ fn file_commands_at_picc_level() {
     }
 }
 
+/// A link that is too narrow for the token is too narrow for the handshake: to find that out after
+/// the first frame would have ended the card's session and left a handshake half done.
+#[test]
+fn a_handshake_on_a_narrow_link() {
+    for suite in SUITES {
+        let token = 2 * suite.key_type.nonce_len();
+        for (framing, overhead) in [(Framing::Native, 1), (Framing::Wrapped, 6)] {
+            for max_command in 0..=60 {
+                let card = suite.card([]);
+                let mut wire = Wire::new(card, LinkFormat::NATIVE);
+                let session = Session::new()
+                    .select_application(AID)
+                    .run(&mut wire)
+                    .unwrap();
+                wire.format = LinkFormat {
+                    framing,
+                    max_command,
+                };
+                let sent = wire.log.len();
+                let result = suite.authenticate(session, &mut wire, 0, 1);
+                if max_command >= token + overhead {
+                    result.unwrap();
+                    continue;
+                }
+                let error = result.unwrap_err();
+                let expected = Misuse::TransportTooNarrow {
+                    needed: token,
+                    available: max_command.saturating_sub(overhead),
+                };
+                assert_eq!(error.kind(), Some(&expected.into()));
+                assert_eq!(error.outcome(), Outcome::NotSent);
+                assert_eq!(wire.log.len(), sent, "{error}, and yet it was sent");
+            }
+        }
+    }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Futures
 
