@@ -70,6 +70,14 @@ impl Machine for Authenticate<'_> {
                 .require_nothing_abandoned()
                 .map_err(|misuse| not_sent(misuse.into()))?;
         }
+        // The token is the longer of the two frames; it must not fail after the first.
+        let needed = 2 * self.key.key_type().nonce_len();
+        let available = format.payload_capacity();
+        if needed > available {
+            return Err(not_sent(
+                Misuse::TransportTooNarrow { needed, available }.into(),
+            ));
+        }
         self.terminal.start(format)
     }
 
