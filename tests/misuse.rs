@@ -794,6 +794,57 @@ fn a_handshake_on_a_narrow_link() {
     }
 }
 
+const PLAIN: RawMode = RawMode {
+    request: CommMode::Plain,
+    reply: CommMode::Plain,
+    reply_len: None,
+};
+
+/// What changes the session must not go through the door for everything, by whatever name.
+#[test]
+fn raw_commands_by_another_name() {
+    let mut silent = Script::new(LinkFormat::NATIVE, []);
+    for byte in [0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77] {
+        for code in [CommandCode::from_byte(byte), CommandCode::Other(byte)] {
+            let mut session = Session::new();
+            let raw = session.raw(code, &[0], &[], &mut [], PLAIN);
+            let error = raw.run(&mut silent).unwrap_err();
+            assert!(matches!(
+                error.kind(),
+                Some(ErrorKind::Misuse(Misuse::Invalid(_)))
+            ));
+        }
+    }
+    assert!(silent.sent.is_empty(), "sent: {:02X?}", silent.sent);
+}
+
+/// A link without room for a single byte of data cannot carry any, in however many frames.
+#[test]
+fn raw_data_on_a_link_without_room() {
+    for (framing, max_command) in [
+        (Framing::Native, 0),
+        (Framing::Native, 1),
+        (Framing::Wrapped, 5),
+        (Framing::Wrapped, 6),
+    ] {
+        let format = LinkFormat {
+            framing,
+            max_command,
+        };
+        let mut script = Script::new(format, vec![framed(framing, 0xAF, &[]); 100]);
+        let mut session = Session::new();
+        let raw = session.raw(CommandCode::Other(0x3C), &[], &[1, 2, 3], &mut [], PLAIN);
+        let error = raw.run(&mut script).unwrap_err();
+        let expected = Misuse::TransportTooNarrow {
+            needed: 1,
+            available: 0,
+        };
+        assert_eq!(error.kind(), Some(&expected.into()));
+        assert!(script.sent.is_empty(), "{} frames", script.sent.len());
+        assert!(!session.is_lost());
+    }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Futures
 
