@@ -439,10 +439,11 @@ impl Round {
         let mut header = Writer::new(self.frame.payload_mut());
         command.header(&mut header)?;
         let header_len = header.written();
+        let sealed_len = channel.sealed_len(command.data().len(), protection.request);
         let needed = if C::CHAINS {
-            header_len
+            // Later frames have no header, but must bring something.
+            header_len.max(usize::from(sealed_len > 0))
         } else {
-            let sealed_len = channel.sealed_len(command.data().len(), protection.request);
             header_len.saturating_add(sealed_len)
         };
         if needed > capacity {

@@ -134,7 +134,8 @@ impl<S> Session<S> {
         mode: RawMode,
     ) -> Exchange<&'s mut Self, Raw<'a, 'b>> {
         let forbidden = matches!(
-            code,
+            // A known command may come as `Other`.
+            CommandCode::from_byte(code.to_byte()),
             CommandCode::Authenticate
                 | CommandCode::AuthenticateIso
                 | CommandCode::AuthenticateAes
