@@ -22,11 +22,12 @@ use core::task::{Context, Poll, Waker};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use desfire_ev1::command::RawMode;
+use desfire_ev1::command::iso::{BinaryPlace, RecordRange};
 use desfire_ev1::error::{Authenticity, ErrorKind, Malformed, Misuse};
 use desfire_ev1::picc::{Application, File, FileContent};
 use desfire_ev1::wire::{
-    Aid, Amount, AuthScheme, CommMode, CommandCode, FileSettings, Framing, KeyFamily, KeyFlags,
-    KeyInfo, KeyNo, KeySettings, KeyType, Status, ValueFlags,
+    Aid, Amount, AuthScheme, CommMode, CommandCode, FileSettings, Framing, IsoFileId, KeyFamily,
+    KeyFlags, KeyInfo, KeyNo, KeySettings, KeyType, Status, ValueFlags,
 };
 use desfire_ev1::{
     AsyncTransport, Authenticated, Key, Link, LinkFormat, Machine, Outcome, RunError, Session,
@@ -334,6 +335,26 @@ fn every_command() -> Vec<Call> {
         |s, t| s.read_all_records(file_no(0), 0, &mut [0]).run(t).err(),
         |s, t| s.write_data(file_no(0), 0, &[1]).run(t).err(),
         |s, t| s.write_record(file_no(0), 0, &[1]).run(t).err(),
+        |s, t| s.get_df_names(&mut [0; 30]).run(t).err(),
+        |s, t| s.set_default_key(&Key::aes([1; 16])).run(t).err(),
+        |s, t| s.set_ats(&[2, 0]).run(t).err(),
+        |s, t| s.enable_random_id_for_ever().run(t).err(),
+        |s, t| s.disable_format_for_ever().run(t).err(),
+        |s, t| s.iso_select_file(IsoFileId(7)).run(t).err(),
+        |s, t| {
+            let place = BinaryPlace::Selected { offset: 0 };
+            s.iso_read_binary(place, &mut [0]).run(t).err()
+        },
+        |s, t| {
+            let place = BinaryPlace::Selected { offset: 0 };
+            s.iso_update_binary(place, &[0]).run(t).err()
+        },
+        |s, t| {
+            let mut buffer = [0];
+            let read = s.iso_read_record(None, RecordRange::From(1), &mut buffer);
+            read.run(t).err()
+        },
+        |s, t| s.iso_append_record(None, &[0]).run(t).err(),
     ]
 }
 
