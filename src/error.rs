@@ -35,12 +35,14 @@ pub enum Outcome {
 /// In an authenticated session every error but one with [`Outcome::NotSent`] has ended the
 /// session: card and reader no longer agree on the state of secure messaging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{command}: {kind} ({outcome})")]
+#[error("{command}: {kind} ({outcome}{})", if *.session_lost { "; the session is lost" } else { "" })]
 pub struct Error {
     /// The command that failed.
     pub command: Instruction,
     /// What became of it.
     pub outcome: Outcome,
+    /// Whether the session cannot be used any more: select again, and authenticate.
+    pub session_lost: bool,
     /// Why.
     #[source]
     pub kind: ErrorKind,
@@ -48,10 +50,12 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn not_sent(command: impl Into<Instruction>, kind: impl Into<ErrorKind>) -> Self {
+        let kind = kind.into();
         Self {
             command: command.into(),
             outcome: Outcome::NotSent,
-            kind: kind.into(),
+            session_lost: kind == ErrorKind::Misuse(Misuse::SessionLost),
+            kind,
         }
     }
 
@@ -59,6 +63,7 @@ impl Error {
         Self {
             command: command.into(),
             outcome: Outcome::Unknown,
+            session_lost: true,
             kind: kind.into(),
         }
     }
@@ -71,6 +76,7 @@ impl Error {
                 ErrorKind::Refused(_) | ErrorKind::RefusedIso(_) => Outcome::Refused,
                 _ => Outcome::Unknown,
             },
+            session_lost: true,
             kind,
         }
     }

@@ -1171,7 +1171,10 @@ fn errors_say_what_became_of_the_command() {
         text.starts_with("Debit: the card refused with BE"),
         "{text}"
     );
-    assert!(text.ends_with("(the card did not do it)"), "{text}");
+    assert!(
+        text.ends_with("(the card did not do it; the session is lost)"),
+        "{text}"
+    );
     assert_eq!(
         error.protocol().and_then(|error| error.status()),
         Some(Status::BoundaryError)

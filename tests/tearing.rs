@@ -499,7 +499,7 @@ fn perform(
         }
         Step::DeleteApplication => session.delete_application(AID).run(radio),
         Step::FormatPicc => session.format_picc().run(radio),
-        Step::ChangeKeyInUse | Step::ChangePiccKey(_) => unreachable!("{step:?} takes the session"),
+        Step::ChangeKeyInUse | Step::ChangePiccKey(_) => panic!("{step:?} takes the session"),
     }
 }
 

@@ -41,6 +41,27 @@ const BYTES_PER_LINE: usize = 24;
 /// The card of an example: the software card, or one on a reader.
 pub enum AnyReader {
     Software(Box<VirtualReader>),
+    #[cfg(feature = "pcsc")]
+    Pcsc(Box<desfire_ev1::pcsc::PcscCard>),
+}
+
+/// A card on a reader of the PC/SC service: on the one whose name contains `name`, or on any.
+#[cfg(feature = "pcsc")]
+pub fn open_pcsc(name: Option<&str>) -> Outcome<AnyReader> {
+    use desfire_ev1::pcsc::PcscContext;
+
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+    let context = PcscContext::new()?;
+    eprintln!("put a card on the reader");
+    let card = context.wait_for_card(name, PATIENCE)?;
+    eprintln!("card on {}", card.reader());
+    Ok(AnyReader::Pcsc(Box::new(card)))
+}
+
+/// Says how to get at readers.
+#[cfg(not(feature = "pcsc"))]
+pub fn open_pcsc(_name: Option<&str>) -> Outcome<AnyReader> {
+    Err("this example was built without readers; build it with --features pcsc".into())
 }
 
 /// How either kind of reader fails.
@@ -61,6 +82,8 @@ impl Link for AnyReader {
     fn format(&self) -> LinkFormat {
         match self {
             Self::Software(reader) => reader.format(),
+            #[cfg(feature = "pcsc")]
+            Self::Pcsc(card) => card.format(),
         }
     }
 }
@@ -69,6 +92,9 @@ impl Transport for AnyReader {
     fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, ReaderError> {
         match self {
             Self::Software(reader) => Transport::exchange(&mut **reader, command, reply)
+                .map_err(|error| ReaderError(Box::new(error))),
+            #[cfg(feature = "pcsc")]
+            Self::Pcsc(card) => Transport::exchange(&mut **card, command, reply)
                 .map_err(|error| ReaderError(Box::new(error))),
         }
     }

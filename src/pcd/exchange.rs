@@ -217,13 +217,15 @@ impl<H: Holder, C: Command> Exchange<H, C> {
     }
 
     /// Every way out that is not success.
-    fn fail(&mut self, error: Error) -> Error {
+    fn fail(&mut self, mut error: Error) -> Error {
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
             command.buffer().zeroize();
         }
         self.round.wipe();
-        self.holder.inner().after_failure(error.outcome);
+        let inner = self.holder.inner();
+        inner.after_failure(error.outcome);
+        error.session_lost = inner.ready().is_err();
         error
     }
 
@@ -306,7 +308,11 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                     .round
                     .open(&mut inner.channel, command.buffer())
                     .map_err(explain)?;
-                command.finish(inner, len).map(Some)
+                let output = command.finish(inner, len)?;
+                // What the command collected in itself is decoded; a caller's buffer is not there
+                // any more.
+                command.buffer().zeroize();
+                Ok(Some(output))
             }
         }
     }

@@ -70,13 +70,15 @@ impl<H: Holder, C: IsoCommand> IsoExchange<H, C> {
         }
     }
 
-    fn fail(&mut self, error: Error) -> Error {
+    fn fail(&mut self, mut error: Error) -> Error {
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
             command.buffer().zeroize();
         }
         self.frame.zeroize();
-        self.holder.inner().after_failure(error.outcome);
+        let inner = self.holder.inner();
+        inner.after_failure(error.outcome);
+        error.session_lost = inner.ready().is_err();
         error
     }
 

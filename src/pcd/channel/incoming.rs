@@ -1,7 +1,7 @@
 //! A reply's bytes where they have been collected: the caller's buffer, which has room for the
 //! data only, and a short tail for MAC, CRC and padding, taken as one stream.
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Authenticity, ErrorKind, Malformed};
 use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
@@ -156,7 +156,7 @@ impl Incoming<'_> {
         if let Some(rest) = self.buffer.get_mut(data_len..) {
             rest.fill(0);
         }
-        self.tail.fill(0);
+        self.tail.zeroize();
     }
 }
 
