@@ -134,6 +134,9 @@ proptest! {
         let mut buffer = vec![0xEE; size + room];
         let read = session.read_data_to_end(number, 0, &mut buffer).run(&mut wire).unwrap();
         prop_assert_eq!(read, &model[..]);
+        // CRC, padding and MAC have lain there for a while.
+        let left = buffer[size..].iter().find(|byte| !matches!(byte, 0x00 | 0xEE));
+        prop_assert_eq!(left, None, "left behind the data");
         let mut buffer = vec![0xEE; size - before];
         let read = session
             .read_data_to_end(number, before as u32, &mut buffer)

@@ -150,6 +150,69 @@ fn replies_that_are_too_short_or_too_long() {
     assert!(is_wire(kind));
 }
 
+/// The card's own word, but not what it was asked for.
+#[test]
+fn authentic_replies_of_another_length() {
+    type FileRead = fn(
+        &mut Session<Authenticated>,
+        &mut dyn Transport<Error = Silent>,
+        CommMode,
+        &mut [u8],
+    ) -> RunError<Silent>;
+    let reads: [FileRead; 2] = [
+        |session, transport, mode, buffer| {
+            let read = session.read_data(file_no(0), 5..15, buffer).comm_mode(mode);
+            read.run(transport).unwrap_err()
+        },
+        |session, transport, mode, buffer| {
+            let read = session
+                .read_records(file_no(0), 0, 2, 5, buffer)
+                .comm_mode(mode);
+            read.run(transport).unwrap_err()
+        },
+    ];
+    for suite in SUITES {
+        for mode in MODES {
+            for read in reads {
+                for len in (0..30).filter(|len| *len != 10) {
+                    // Under D40 the CRC of data with their CRC and zeros behind it is zero, and so
+                    // are the bytes that follow: shorter data look like longer ones.
+                    if !suite.is_ev1() && mode == CommMode::Enciphered && len < 10 {
+                        continue;
+                    }
+                    let (mut puppet, mut session) = with_puppet(suite, |seal, code, params| {
+                        seal.heard(code, params);
+                        let data = vec![0x42; len];
+                        one(match mode {
+                            CommMode::Plain => seal.plain(&data),
+                            CommMode::Mac => seal.maced(&data),
+                            CommMode::Enciphered => seal.zero_padded(&data),
+                        })
+                    });
+                    let mut buffer = [0xEE; 10];
+                    let error = read(&mut session, &mut puppet, mode, &mut buffer);
+                    match error.kind().unwrap() {
+                        ErrorKind::Malformed(Malformed::Length { expected, received }) => {
+                            assert_eq!((*expected, *received), (10, len));
+                            assert!(len < 10 && mode != CommMode::Enciphered);
+                        }
+                        ErrorKind::Malformed(Malformed::TooLong) => assert!(len > 10),
+                        // The CRC is not where it would be behind ten bytes.
+                        ErrorKind::Authenticity(Authenticity::CrcWrong) => {
+                            assert_eq!(mode, CommMode::Enciphered);
+                        }
+                        // The MAC of nothing, see the tampering.
+                        ErrorKind::Authenticity(Authenticity::MacWrong) => assert_eq!(len, 0),
+                        other => panic!("{suite:?} {mode} {len}: {other}"),
+                    }
+                    assert_eq!(buffer, [0; 10]);
+                    assert_nothing_works(&mut session);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn macs_that_are_missing_or_cut_short() {
     for suite in EV1 {
@@ -1785,6 +1848,11 @@ mod defects_of_published_libraries {
             assert_eq!(asked(&wire), 2);
             // Of another type, with other rights.
             session.delete_file(file_no(0)).run(&mut wire).unwrap();
+            // Nothing is known of what is not there.
+            let before = asked(&wire);
+            read_one(&mut session, &mut wire).unwrap_err();
+            assert_eq!(asked(&wire), before + 1);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
             session
                 .create_value_file(
                     file_no(0),
@@ -1797,7 +1865,7 @@ mod defects_of_published_libraries {
                 .run(&mut wire)
                 .unwrap();
             assert_eq!(session.get_value(file_no(0)).run(&mut wire).unwrap(), 7);
-            assert_eq!(asked(&wire), 3);
+            assert_eq!(asked(&wire), before + 2);
         }
     }
 
