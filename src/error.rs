@@ -16,10 +16,14 @@ use crate::wire::{FileNo, Instruction, KeyNo, KeyType, Status, StatusWord, WireE
 /// looking at the card again: the library never sends such a command a second time by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Outcome {
-    /// The command never left: the card is as it was, and the session is usable.
-    #[error("nothing was sent")]
+    /// The command never left: it has not happened. What a session's method takes by value is gone
+    /// all the same; [`Error::session_lost`] tells.
+    #[error("it was not sent")]
     NotSent,
     /// The card answered with an error status: it did not do it.
+    ///
+    /// (A refusal of a write in several frames to a file that may be a standard file is
+    /// [`Outcome::Unknown`]: the earlier frames may have been written.)
     ///
     /// Error statuses carry no MAC. Where somebody may sit between reader and card, treat
     /// this as [`Outcome::Unknown`].
@@ -32,15 +36,22 @@ pub enum Outcome {
 
 /// A command or handshake that failed: which one, what became of it, and why.
 ///
-/// In an authenticated session every error but one with [`Outcome::NotSent`] has ended the
-/// session: card and reader no longer agree on the state of secure messaging.
+/// In an authenticated session everything that went wrong after sending has ended the session: card
+/// and reader no longer agree on the state of secure messaging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{command}: {kind} ({outcome}{})", if *.session_lost { "; the session is lost" } else { "" })]
+#[error(
+    "{command}{}: {kind} ({outcome}{})",
+    if *.while_asking { ", while asking for the file's settings" } else { "" },
+    if *.session_lost { "; the session is lost" } else { "" }
+)]
 pub struct Error {
     /// The command that failed.
     pub command: Instruction,
     /// What became of it.
     pub outcome: Outcome,
+    /// Whether it was GetFileSettings that failed, which the command had sent ahead to learn its
+    /// communication mode.
+    pub while_asking: bool,
     /// Whether the session cannot be used any more: select again, and authenticate.
     pub session_lost: bool,
     /// Why.
@@ -54,15 +65,23 @@ impl Error {
         Self {
             command: command.into(),
             outcome: Outcome::NotSent,
+            while_asking: false,
             session_lost: kind == ErrorKind::Misuse(Misuse::SessionLost),
             kind,
         }
+    }
+
+    /// The session went with the command.
+    pub(crate) const fn session_gone(mut self, gone: bool) -> Self {
+        self.session_lost |= gone;
+        self
     }
 
     pub(crate) fn unknown(command: impl Into<Instruction>, kind: impl Into<ErrorKind>) -> Self {
         Self {
             command: command.into(),
             outcome: Outcome::Unknown,
+            while_asking: false,
             session_lost: true,
             kind: kind.into(),
         }
@@ -73,9 +92,11 @@ impl Error {
         Self {
             command: command.into(),
             outcome: match kind {
-                ErrorKind::Refused(_) | ErrorKind::RefusedIso(_) => Outcome::Refused,
+                ErrorKind::Refused(_) => Outcome::Refused,
+                ErrorKind::RefusedIso(sw) if sw.is_checking_error() => Outcome::Refused,
                 _ => Outcome::Unknown,
             },
+            while_asking: false,
             session_lost: true,
             kind,
         }
@@ -101,8 +122,9 @@ pub enum ErrorKind {
     /// The card says no.
     #[error("the card refused with {0}: {cause}", cause = .0.cause())]
     Refused(Status),
-    /// The card says no to an ISO 7816-4 command.
-    #[error("the card refused with {0}: {cause}", cause = .0.cause())]
+    /// A status word instead of success: the card's answer to an ISO 7816-4 command or to an APDU
+    /// that it does not take for a wrapped command, or the reader's own.
+    #[error("the answer is {0}: {cause}", cause = .0.cause())]
     RefusedIso(StatusWord),
     /// The card's bytes have the right form but are not proved to be the card's.
     #[error("the reply is not authentic: {0}")]

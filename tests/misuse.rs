@@ -77,13 +77,25 @@ fn frames_that_are_none() {
         let error = Session::new().free_mem().run(&mut script).unwrap_err();
         assert_eq!(error.kind(), Some(&truncated(2, reply.len())));
     }
-    // A reader that takes the wrapped command for something else.
-    let mut script = Script::new(LinkFormat::WRAPPED, [vec![0x6E, 0x00]]);
-    let mut session = Session::new();
-    let error = session.free_mem().run(&mut script).unwrap_err();
-    assert_eq!(error.outcome(), Outcome::Unknown);
-    assert!(error.to_string().contains("6E00"), "{error}");
-    assert_lost(&mut session);
+    // A card or reader that does not take it for a wrapped command: words for "checked and not
+    // carried out" are refusals, all others leave it open.
+    for (sw, outcome) in [
+        ([0x6E, 0x00], Outcome::Refused),
+        ([0x67, 0x00], Outcome::Refused),
+        ([0x63, 0x00], Outcome::Unknown),
+        ([0x65, 0x81], Outcome::Unknown),
+        ([0x6F, 0x00], Outcome::Unknown),
+        ([0x90, 0x00], Outcome::Unknown),
+    ] {
+        let mut script = Script::new(LinkFormat::WRAPPED, [sw.to_vec()]);
+        let mut session = Session::new();
+        let error = session.free_mem().run(&mut script).unwrap_err();
+        assert_eq!(error.outcome(), outcome);
+        let word = format!("{:02X}{:02X}", sw[0], sw[1]);
+        assert!(error.to_string().contains(&word), "{error}");
+        assert_eq!(session.is_lost(), outcome == Outcome::Unknown);
+        assert_eq!(error.session_lost(), session.is_lost());
+    }
 }
 
 #[test]
@@ -487,16 +499,73 @@ fn nothing_is_sent_on_a_lost_session() {
     }
 }
 
-/// A handshake works from a lost session too: it ends whatever there was.
+/// A handshake does not revive a lost session: the card does not drop pending changes with it, and
+/// a later commit would make valid what nobody knows of any more.
 #[test]
-fn a_lost_session_can_be_authenticated_anew() {
+fn a_lost_session_must_select_before_a_handshake() {
     for suite in SUITES {
-        let mut wire = Wire::new(suite.card([]), LinkFormat::NATIVE);
+        let file = value(0, CommMode::Mac, 1000);
+        let mut wire = Wire::new(suite.card([file]), LinkFormat::NATIVE);
+        let amount = |amount| Amount::new(amount).unwrap();
+        // A debit whose answer is lost, and one whose guard is dropped.
+        for dropped in [false, true] {
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            if dropped {
+                let mut transaction = session.transaction();
+                let debit = transaction.debit(file_no(0), amount(250));
+                debit.run(&mut wire).unwrap();
+            } else {
+                let debit = session.debit(file_no(0), amount(250));
+                wire.card.arrange_fault(desfire_ev1::picc::Fault::LoseReply(
+                    wire.card.commands() + 2,
+                ));
+                assert_eq!(
+                    debit.run(&mut wire).unwrap_err().outcome(),
+                    Outcome::Unknown
+                );
+            }
+            let sent = wire.log.len();
+            let error = suite.authenticate(session, &mut wire, 0, 2).unwrap_err();
+            assert_eq!(error.kind(), Some(&Misuse::SessionLost.into()));
+            assert_eq!((error.outcome(), wire.log.len()), (Outcome::NotSent, sent));
+        }
         let mut session = suite.open(&mut wire, 0, 1).unwrap();
-        session.commit_transaction().run(&mut wire).unwrap_err();
+        let mut transaction = session.transaction();
+        let debit = transaction.debit(file_no(0), amount(10));
+        debit.run(&mut wire).unwrap();
+        transaction.commit().run(&mut wire).unwrap();
+        drop(transaction);
+        assert_eq!(session.get_value(file_no(0)).run(&mut wire).unwrap(), 990);
+    }
+}
+
+/// What was heard of a file before the handshake could have been anybody's.
+#[test]
+fn file_settings_heard_before_a_handshake_decide_nothing_after_it() {
+    for suite in SUITES {
+        let file = value(0, CommMode::Enciphered, 1000);
+        let mut wire = Wire::new(suite.card([file]), LinkFormat::NATIVE);
+        let mut session = Session::new()
+            .select_application(AID)
+            .run(&mut wire)
+            .unwrap();
+        // Somebody on the link says that the file is plain.
+        let forged = [
+            0x00, 0x02, 0x00, 0x00, 0x00, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        let mut script = Script::new(LinkFormat::NATIVE, [forged.to_vec()]);
+        session
+            .get_file_settings(file_no(0))
+            .run(&mut script)
+            .unwrap();
         let mut session = suite.authenticate(session, &mut wire, 0, 2).unwrap();
-        assert!(!session.is_lost());
-        session.free_mem().run(&mut wire).unwrap();
+        let from = wire.log.len();
+        let credit = session.credit(file_no(0), Amount::new(0x11_2233).unwrap());
+        credit.run(&mut wire).unwrap();
+        for (sent, _) in &wire.log[from..] {
+            let in_clear = sent.windows(3).any(|bytes| bytes == [0x33, 0x22, 0x11]);
+            assert!(!in_clear, "{sent:02X?}");
+        }
     }
 }
 
@@ -899,6 +968,17 @@ fn raw_commands_by_another_name() {
             ));
         }
     }
+    // Nor secrets in clear.
+    for byte in [0xC4, 0x54, 0x5C] {
+        let mut session = Session::new();
+        let code = CommandCode::Other(byte);
+        let raw = session.raw(code, &[0], &[7; 24], &mut [], PLAIN);
+        let error = raw.run(&mut silent).unwrap_err();
+        assert!(matches!(
+            error.kind(),
+            Some(ErrorKind::Misuse(Misuse::Invalid(_)))
+        ));
+    }
     assert!(silent.sent.is_empty(), "sent: {:02X?}", silent.sent);
 }
 
@@ -1220,7 +1300,7 @@ fn errors_say_what_became_of_the_command() {
     assert_eq!(error.outcome(), Outcome::NotSent);
     assert_eq!(
         error.to_string(),
-        "WriteData: there is nothing to write (nothing was sent)"
+        "WriteData: there is nothing to write (it was not sent)"
     );
     // Refused.
     let amount = Amount::new(i32::MAX).unwrap();
@@ -1253,15 +1333,15 @@ fn errors_say_what_became_of_the_command() {
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert_eq!(
         error.to_string(),
-        "CommitTransaction: the transport is silent (unknown whether the card did it)"
+        "CommitTransaction: the transport is silent (unknown whether the card did it; the session is lost)"
     );
     // It has happened, which nobody could know.
     let mut session = suite.open(&mut wire, 0, 1).unwrap();
     assert_eq!(session.get_value(file_no(0)).run(&mut wire).unwrap(), 6);
 }
 
-/// Where the settings had to be asked for and the card refuses them, the error names the command
-/// that was refused: the one that was called was never sent.
+/// Where the settings had to be asked for and the card refuses them, the error says so; the command
+/// that was called was never sent.
 #[test]
 fn an_error_names_the_command_that_failed() {
     let suite = EV1[3];
@@ -1272,9 +1352,11 @@ fn an_error_names_the_command_that_failed() {
         .run(&mut wire)
         .unwrap_err();
     let error = error.protocol().unwrap();
-    assert_eq!(error.command, CommandCode::GetFileSettings);
+    assert_eq!(error.command, CommandCode::Credit);
+    assert!(error.while_asking && error.session_lost);
     assert_eq!(error.status(), Some(Status::FileNotFound));
-    assert_eq!(error.outcome, Outcome::Refused);
+    assert_eq!(error.outcome, Outcome::NotSent);
+    assert!(error.to_string().starts_with("Credit, while asking for"));
     let (sent, _) = wire.log.last().unwrap();
     assert_eq!(sent[0], 0xF5, "the credit was not sent");
 }
@@ -1319,7 +1401,8 @@ mod defects_of_published_libraries {
             }
             // ChangeKey of another key, which needs keys of the suite.
             let (mut puppet, mut session) = with_puppet(suite, |_, _, _| one(vec![]));
-            let change = session.change_key(key_no(1), &suite.key(1), &suite.key(2));
+            let (old, new) = (suite.key(1), suite.key(2));
+            let change = session.change_key(key_no(1), &old, &new);
             let error = change.run(&mut puppet).unwrap_err();
             assert_eq!(error.kind(), Some(&Authenticity::MacMissing.into()));
             assert_nothing_works(&mut session);
@@ -1496,16 +1579,14 @@ mod defects_of_published_libraries {
                     reply,
                     reply_len: None,
                 };
+                // Not even with words of one's own.
                 let raw = session.raw(code, &[0], &[0x5A; 24], &mut [], mode);
                 let error = raw.run(&mut silent).unwrap_err();
-                assert_eq!(error.kind(), Some(&Misuse::NotAuthenticated.into()));
+                assert_eq!(error.outcome(), Outcome::NotSent);
             }
         }
         let change = session.change_file_settings(file_no(0), CommMode::Plain, MASTER_ONLY);
-        let error = change
-            .comm_mode(CommMode::Enciphered)
-            .run(&mut silent)
-            .unwrap_err();
+        let error = change.under_key().run(&mut silent).unwrap_err();
         assert_eq!(error.kind(), Some(&Misuse::NotAuthenticated.into()));
         assert!(silent.sent.is_empty());
 
@@ -1928,7 +2009,7 @@ mod defects_of_published_libraries {
                 .change_file_settings(file_no(0), CommMode::Plain, MASTER_ONLY)
                 .run(&mut wire)
                 .unwrap_err();
-            // No selection: a handshake is enough to go on.
+            let session = session.select_application(AID).run(&mut wire).unwrap();
             let mut session = suite.authenticate(session, &mut wire, 0, 1).unwrap();
             assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
             assert_eq!(asked(&wire), 2);
@@ -1950,7 +2031,10 @@ mod defects_of_published_libraries {
             let sent = change.start(LinkFormat::NATIVE).unwrap().to_vec();
             core::mem::forget(change);
             wire.card.handle(&sent);
-            let mut session = suite.authenticate(session, &mut wire, 0, 1).unwrap();
+            // It has to be selected, and then nothing is known.
+            let error = suite.authenticate(session, &mut wire, 0, 1).unwrap_err();
+            assert_eq!(error.kind(), Some(&Misuse::SessionLost.into()));
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
             assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
             assert_eq!(asked(&wire), 2);
         }

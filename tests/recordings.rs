@@ -402,9 +402,10 @@ fn command(
         "ChangeFileSettings" => {
             let rights = AccessRights::from_bytes([data[1], data[2]]);
             let mode = CommByte(data[0]);
+            assert_eq!(request, CommMode::Enciphered);
             on!(live, card, |s| s
                 .change_file_settings(file(), mode, rights)
-                .comm_mode(request))
+                .under_key())
             .and(none)
         }
         name => {

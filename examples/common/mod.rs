@@ -1,4 +1,22 @@
 //! What the examples share: a reader that shows what goes through it, and ways to print.
+//!
+//! | file | for |
+//! |---|---|
+//! | `args.rs` | options that every example has, keys on the command line, opening the card |
+//! | `card.rs` | selecting and authenticating |
+//! | `demo.rs` | a software card with several applications |
+//! | `ndef.rs` | NDEF messages and the files of a Type 4 tag |
+//! | `words.rs` | what the card's bytes mean, for people |
+//! | `tree.rs`, `json.rs` | printing for people and for programs |
+#![allow(dead_code, reason = "no example needs all of it")]
+
+pub mod args;
+pub mod card;
+pub mod demo;
+pub mod json;
+pub mod ndef;
+pub mod tree;
+pub mod words;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,8 +35,51 @@ pub fn exit(result: Outcome<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    eprintln!("error: {error}");
+    let mut text = error.to_string();
+    eprintln!("error: {text}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Many errors say what their cause says.
+        if !text.contains(&error.to_string()) {
+            text = error.to_string();
+            eprintln!("  because: {text}");
+        }
+        cause = error.source();
+    }
     ExitCode::FAILURE
+}
+
+/// An error that says what could not be done; its cause says why.
+#[derive(Debug)]
+struct Failed {
+    what: String,
+    cause: Box<dyn std::error::Error>,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.cause)
+    }
+}
+
+/// Adds to an error what could not be done because of it.
+pub trait Context<T> {
+    fn context(self, what: impl fmt::Display) -> Outcome<T>;
+}
+
+impl<T, E: Into<Box<dyn std::error::Error>>> Context<T> for Result<T, E> {
+    fn context(self, what: impl fmt::Display) -> Outcome<T> {
+        self.map_err(|cause| {
+            let (what, cause) = (what.to_string(), cause.into());
+            Failed { what, cause }.into()
+        })
+    }
 }
 
 /// Ends an example that was called wrongly.

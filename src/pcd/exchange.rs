@@ -14,14 +14,15 @@
 
 use zeroize::Zeroize as _;
 
-use crate::error::{Error, ErrorKind, Malformed, Misuse};
+use crate::error::{Error, ErrorKind, Malformed, Misuse, Outcome};
 use crate::pcd::channel::{Channel, Incoming, ReplyProtection, Request, Sealed, TAIL};
-use crate::pcd::command::{Command, FileCommand, GetFileSettings};
+use crate::pcd::command::{Command, FileCommand, GetFileSettings, Scratch};
 use crate::pcd::protection::Protection;
 use crate::pcd::session::{Inner, Session};
-use crate::wire::frame::{FrameBuffer, MAX_COMMAND};
+use crate::wire::frame::{FrameBuffer, MAX_COMMAND, MAX_PAYLOAD};
 use crate::wire::{
-    CommMode, CommandCode, FileNo, FileSettings, Framing, Instruction, ReplyFrame, Status, Writer,
+    CommMode, CommandCode, FileNo, FileSettings, Framing, Instruction, ReplyFrame, Status,
+    StatusWord, WireError, Writer,
 };
 
 /// How a link wants its bytes.
@@ -92,6 +93,11 @@ pub trait Machine {
     /// The command that is being run, for error texts.
     fn command(&self) -> Instruction;
 
+    /// What has become of the command if no answer comes to what was sent last.
+    fn outcome_if_unanswered(&self) -> Outcome {
+        Outcome::Unknown
+    }
+
     /// The first bytes for the card.
     ///
     /// # Errors
@@ -143,16 +149,23 @@ impl<S> Holder for Session<S> {}
 
 /// The part of [`Holder`] that is nobody else's business.
 pub trait HasInner {
+    /// Whether the session goes with the exchange, whatever becomes of it.
+    const OWNED: bool;
+
     fn inner(&mut self) -> &mut Inner;
 }
 
 impl<S> HasInner for &mut Session<S> {
+    const OWNED: bool = false;
+
     fn inner(&mut self) -> &mut Inner {
         &mut self.inner
     }
 }
 
 impl<S> HasInner for Session<S> {
+    const OWNED: bool = true;
+
     fn inner(&mut self) -> &mut Inner {
         &mut self.inner
     }
@@ -178,6 +191,8 @@ pub struct Exchange<H: Holder, C: Command> {
     command: Result<C, Misuse>,
     code: CommandCode,
     state: State,
+    /// Whether changes were pending before this command.
+    pending_before: bool,
     round: Round,
 }
 
@@ -188,25 +203,41 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             code: command.as_ref().map_or(C::CODE, Command::code),
             command,
             state: State::Fresh,
+            pending_before: false,
             round: Round::new(),
         }
     }
 
-    /// Checks and sends the command itself.
-    fn start_command(&mut self) -> Result<&[u8], Error> {
-        let code = self.code;
-        let not_sent = |misuse: Misuse| Error::not_sent(code, misuse);
-        let command = self.command.as_ref().map_err(|misuse| not_sent(*misuse))?;
+    pub(in crate::pcd) fn command_mut(&mut self) -> Option<&mut C> {
+        self.command.as_mut().ok()
+    }
+
+    fn not_sent(&self, misuse: Misuse) -> Error {
+        Error::not_sent(self.code, misuse).session_gone(H::OWNED)
+    }
+
+    /// Checks the command itself and makes its first frame. Until it succeeds nothing has changed.
+    fn begin_command(&mut self) -> Result<(), Misuse> {
+        let command = self.command.as_ref().map_err(|misuse| *misuse)?;
         let inner = self.holder.inner();
-        let protection = command.protection(inner).map_err(not_sent)?;
-        let sent = self
-            .round
-            .begin(&mut inner.channel, command, protection)
-            .map_err(not_sent)?;
+        let protection = command.protection(inner)?;
+        self.round.begin(&mut inner.channel, command, protection)?;
         inner.busy = true;
+        self.pending_before = inner.place.pending;
         inner.place.pending |= command.leaves_pending(inner);
         self.state = State::Running;
-        Ok(sent)
+        Ok(())
+    }
+
+    /// Asks for the settings of a file, on which the protection of the command depends.
+    fn begin_asking(&mut self, file: FileNo) -> Result<(), Misuse> {
+        let inner = self.holder.inner();
+        let ask = GetFileSettings::new(file);
+        let protection = ask.protection(inner)?;
+        self.round.begin(&mut inner.channel, &ask, protection)?;
+        inner.busy = true;
+        self.state = State::Asking;
+        Ok(())
     }
 
     /// Whether the file's settings have to be asked for first, and whose.
@@ -216,47 +247,77 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             .then_some(access.file)
     }
 
-    /// Every way out that is not success.
-    fn fail(&mut self, mut error: Error) -> Error {
+    /// Every way out after sending that is not success.
+    fn fail(&mut self, kind: ErrorKind) -> Error {
+        let mut error = Error::after_sending(self.code, kind);
+        let refused = error.outcome == Outcome::Refused;
+        let inner = self.holder.inner();
+        if self.state == State::Asking {
+            error.outcome = Outcome::NotSent;
+            error.while_asking = true;
+        } else if refused {
+            // The card drops a transaction with any error, and this command has added nothing.
+            let nothing = kind == ErrorKind::Refused(Status::NoChanges);
+            inner.place.pending = self.pending_before && !nothing;
+            let half_done = self.round.continued
+                && self
+                    .command
+                    .as_ref()
+                    .is_ok_and(|command| command.may_be_half_done(inner));
+            if half_done {
+                error.outcome = Outcome::Unknown;
+            }
+        }
+        inner.after_failure(refused);
+        error.session_lost = H::OWNED || inner.ready().is_err();
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
             command.buffer().zeroize();
         }
         self.round.wipe();
-        let inner = self.holder.inner();
-        inner.after_failure(error.outcome);
-        error.session_lost = inner.ready().is_err();
         error
     }
 
-    fn step_asking(&mut self, reply: &[u8]) -> Result<Step<'_, C::Output>, Error> {
-        const CODE: CommandCode = CommandCode::GetFileSettings;
-        // Whatever happens here, the command itself has not been sent. But the session is lost.
+    /// Takes in one reply to GetFileSettings; whether it was the last.
+    fn learn(&mut self, reply: &[u8]) -> Result<bool, ErrorKind> {
         let inner = self.holder.inner();
-        let mut settings = [0; GetFileSettings::REPLY_LEN];
-        let heard = self.round.hear(reply).and_then(|heard| match heard {
+        // The answer is short, but may be cut like any other.
+        let mut settings = self.round.asked;
+        let done = match self.round.hear(reply)? {
+            Heard::SendOn => return Err(Malformed::TooLong.into()),
+            Heard::More(payload) => {
+                self.round.collect(&mut settings, payload)?;
+                self.round.ask_on();
+                false
+            }
             Heard::Done(payload) => {
                 self.round.collect(&mut settings, payload)?;
                 let len = self.round.open(&mut inner.channel, &mut settings)?;
-                Ok(settings.get(..len).unwrap_or_default())
+                let decoded = FileSettings::decode(settings.get(..len).unwrap_or_default())?;
+                let access = self.command.as_ref().ok().and_then(Command::file_access);
+                if let Some(access) = access {
+                    inner.learn(access.file, &decoded);
+                }
+                true
             }
-            // The answer is short and is never cut.
-            Heard::SendOn | Heard::More(_) => Err(Malformed::TooLong.into()),
-        });
-        let file = self.command.as_ref().ok().and_then(Command::file_access);
-        let learned = heard.and_then(|bytes| {
-            let settings = FileSettings::decode(bytes)?;
-            if let Some(access) = file {
-                inner.learn(access.file, &settings);
+        };
+        self.round.asked = settings;
+        Ok(done)
+    }
+
+    fn step_asking(&mut self, reply: &[u8]) -> Result<Step<'_, C::Output>, Error> {
+        match self.learn(reply) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.holder.inner().busy = false;
+                self.state = State::Over;
+                if let Err(misuse) = self.begin_command() {
+                    return Err(self.not_sent(misuse));
+                }
             }
-            Ok(())
-        });
-        if let Err(kind) = learned {
-            return Err(self.fail(Error::after_sending(CODE, kind)));
+            Err(kind) => return Err(self.fail(kind)),
         }
-        inner.busy = false;
-        self.state = State::Over;
-        self.start_command().map(Step::Transmit)
+        self.transmit()
     }
 
     fn step_running(&mut self, reply: &[u8]) -> Result<Step<'_, C::Output>, Error> {
@@ -266,12 +327,21 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                 self.holder.inner().busy = false;
                 Ok(Step::Done(output))
             }
-            Ok(None) => match self.round.frame() {
-                Ok(frame) => Ok(Step::Transmit(frame)),
-                Err(misuse) => Err(Error::unknown(self.code, misuse)),
-            },
-            Err(kind) => Err(self.fail(Error::after_sending(self.code, kind))),
+            Ok(None) => self.transmit(),
+            Err(kind) => Err(self.fail(kind)),
         }
+    }
+
+    fn transmit(&mut self) -> Result<Step<'_, C::Output>, Error> {
+        // `Round` never makes more payload than a frame holds.
+        if self.round.outgoing.1 > MAX_PAYLOAD {
+            return Err(self.fail(Misuse::Parameter(WireError::Full).into()));
+        }
+        let code = self.code;
+        self.round
+            .frame()
+            .map(Step::Transmit)
+            .map_err(|misuse| Error::unknown(code, misuse))
     }
 
     /// Takes in one reply; the output if it was the last.
@@ -289,7 +359,9 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         };
         match self.round.hear(reply)? {
             Heard::SendOn => {
-                self.round.send_on(&mut inner.channel, command.data());
+                let mut scratch = Scratch::default();
+                self.round
+                    .send_on(&mut inner.channel, command.data(&mut scratch));
                 Ok(None)
             }
             Heard::More(payload) => {
@@ -340,39 +412,40 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
         self.code.into()
     }
 
+    fn outcome_if_unanswered(&self) -> Outcome {
+        match self.state {
+            State::Asking => Outcome::NotSent,
+            State::Fresh | State::Running | State::Over => Outcome::Unknown,
+        }
+    }
+
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
-        let code = self.code;
-        let not_sent = |misuse: Misuse| Error::not_sent(code, misuse);
         if self.state != State::Fresh {
-            return Err(not_sent(Misuse::OutOfTurn));
+            return Err(self.not_sent(Misuse::OutOfTurn));
         }
         self.round.format = format;
-        if let Err(misuse) = self.holder.inner().ready() {
-            return Err(not_sent(misuse));
-        }
-        if let Err(misuse) = &self.command {
-            return Err(not_sent(*misuse));
-        }
-        let Some(file) = self.unknown_file() else {
-            return self.start_command();
+        let begun = match (self.holder.inner().ready(), &self.command) {
+            (Err(misuse), _) => Err(misuse),
+            (Ok(()), Err(misuse)) => Err(*misuse),
+            (Ok(()), Ok(_)) => match self.unknown_file() {
+                Some(file) => self.begin_asking(file),
+                None => self.begin_command(),
+            },
         };
-        let inner = self.holder.inner();
-        let ask = GetFileSettings::new(file);
-        let protection = ask.protection(inner).map_err(not_sent)?;
-        let sent = self
-            .round
-            .begin(&mut inner.channel, &ask, protection)
-            .map_err(not_sent)?;
-        inner.busy = true;
-        self.state = State::Asking;
-        Ok(sent)
+        if let Err(misuse) = begun {
+            return Err(self.not_sent(misuse));
+        }
+        let code = self.code;
+        self.round
+            .frame()
+            .map_err(|misuse| Error::unknown(code, misuse))
     }
 
     fn step(&mut self, reply: &[u8]) -> Result<Step<'_, Self::Output>, Error> {
         match self.state {
             State::Asking => self.step_asking(reply),
             State::Running => self.step_running(reply),
-            State::Fresh | State::Over => Err(Error::not_sent(self.code, Misuse::OutOfTurn)),
+            State::Fresh | State::Over => Err(self.not_sent(Misuse::OutOfTurn)),
         }
     }
 }
@@ -381,7 +454,7 @@ impl<H: Holder, C: Command> Drop for Exchange<H, C> {
     fn drop(&mut self) {
         if matches!(self.state, State::Asking | State::Running) {
             // Dropped in the middle. The error goes nowhere; what counts is what it does.
-            let _ = self.fail(Error::unknown(self.code, Misuse::SessionLost));
+            let _ = self.fail(Misuse::SessionLost.into());
         }
     }
 }
@@ -397,6 +470,10 @@ struct Round {
     /// What did not fit into the command's buffer.
     tail: [u8; TAIL],
     received: usize,
+    /// More than one frame of the request has gone out.
+    continued: bool,
+    /// The answer to GetFileSettings.
+    asked: [u8; GetFileSettings::REPLY_LEN],
 }
 
 /// What a reply frame means for the round.
@@ -416,6 +493,8 @@ impl Round {
             reply: ReplyProtection::Standard,
             tail: [0; TAIL],
             received: 0,
+            continued: false,
+            asked: [0; GetFileSettings::REPLY_LEN],
         }
     }
 
@@ -432,23 +511,25 @@ impl Round {
             .map_err(Misuse::Parameter)
     }
 
-    /// Seals the command and makes its first frame. If it returns an error, the channel is as it
-    /// was.
+    /// Seals the command and makes its first frame ready. If it returns an error, the channel is as
+    /// it was.
     fn begin<C: Command>(
         &mut self,
         channel: &mut Channel,
         command: &C,
         protection: Protection<'_>,
-    ) -> Result<&[u8], Misuse> {
+    ) -> Result<(), Misuse> {
         channel.check(protection.reply)?;
+        let mut scratch = Scratch::default();
+        let data = command.data(&mut scratch);
         let capacity = self.format.payload_capacity();
         let mut header = Writer::new(self.frame.payload_mut());
         command.header(&mut header)?;
         let header_len = header.written();
-        let sealed_len = channel.sealed_len(command.data().len(), protection.request);
+        let sealed_len = channel.sealed_len(data.len(), protection.request);
         let needed = if C::CHAINS {
-            // Later frames have no header, but must bring something.
-            header_len.max(usize::from(sealed_len > 0))
+            // A frame without room would go out for ever.
+            header_len.max(sealed_len.min(1))
         } else {
             header_len.saturating_add(sealed_len)
         };
@@ -467,15 +548,15 @@ impl Round {
         let request = Request {
             code: command.code().to_byte(),
             header,
-            data: command.data(),
+            data,
         };
         let mut sealed = channel.seal(request, protection.request)?;
-        let len = channel.take(&mut sealed, command.data(), room);
+        let len = channel.take(&mut sealed, data, room);
         self.sealed = Some(sealed);
         self.reply = protection.reply;
         self.received = 0;
         self.outgoing = (command.code(), header_len.saturating_add(len));
-        self.frame()
+        Ok(())
     }
 
     /// The next frame of a request that is not out yet.
@@ -487,6 +568,7 @@ impl Round {
             _ => 0,
         };
         self.outgoing = (CommandCode::AdditionalFrame, len);
+        self.continued = true;
     }
 
     /// Asks for the next frame of a reply.
@@ -496,7 +578,11 @@ impl Round {
 
     /// Parses a reply frame: the status comes first, whatever was to be expected.
     fn hear<'r>(&self, reply: &'r [u8]) -> Result<Heard<'r>, ErrorKind> {
-        let reply = ReplyFrame::parse(self.format.framing, reply)?;
+        let reply = ReplyFrame::parse(self.format.framing, reply).map_err(|error| match error {
+            // Not the card's answer to a wrapped command, but an answer.
+            WireError::StatusWord(sw) if sw != StatusWord::OK => ErrorKind::RefusedIso(sw),
+            error => error.into(),
+        })?;
         let sending = self
             .sealed
             .as_ref()

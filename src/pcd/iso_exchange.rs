@@ -10,13 +10,13 @@
 
 use zeroize::Zeroize as _;
 
-use crate::error::{Error, ErrorKind, Malformed, Misuse};
+use crate::error::{Error, ErrorKind, Malformed, Misuse, Outcome};
 use crate::pcd::channel::{Channel, Incoming, ReplyProtection, TAIL};
 use crate::pcd::exchange::{Holder, LinkFormat, Machine, Step};
 use crate::pcd::session::Inner;
 use crate::wire::apdu::{CommandApdu, ResponseApdu};
 use crate::wire::frame::MAX_COMMAND;
-use crate::wire::{Instruction, IsoInstruction, StatusWord, WireError};
+use crate::wire::{Instruction, IsoInstruction, Status, StatusWord, WireError};
 
 /// What an ISO command is to its exchange.
 pub trait IsoCommand {
@@ -70,15 +70,20 @@ impl<H: Holder, C: IsoCommand> IsoExchange<H, C> {
         }
     }
 
-    fn fail(&mut self, mut error: Error) -> Error {
+    fn not_sent(misuse: Misuse) -> Error {
+        Error::not_sent(C::INSTRUCTION, misuse).session_gone(H::OWNED)
+    }
+
+    fn fail(&mut self, kind: ErrorKind) -> Error {
+        let mut error = Error::after_sending(C::INSTRUCTION, kind);
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
             command.buffer().zeroize();
         }
         self.frame.zeroize();
         let inner = self.holder.inner();
-        inner.after_failure(error.outcome);
-        error.session_lost = inner.ready().is_err();
+        inner.after_failure(error.outcome == Outcome::Refused);
+        error.session_lost = H::OWNED || inner.ready().is_err();
         error
     }
 
@@ -86,10 +91,7 @@ impl<H: Holder, C: IsoCommand> IsoExchange<H, C> {
         let command = self.command.as_mut().map_err(|misuse| *misuse)?;
         let reply = ResponseApdu::parse(reply)?;
         if reply.sw != StatusWord::OK {
-            return Err(match reply.sw.status() {
-                Some(status) => ErrorKind::Refused(status),
-                None => ErrorKind::RefusedIso(reply.sw),
-            });
+            return Err(refusal(reply.sw));
         }
         let inner = self.holder.inner();
         let buffer = command.buffer();
@@ -127,7 +129,7 @@ impl<H: Holder, C: IsoCommand> Machine for IsoExchange<H, C> {
     }
 
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
-        let not_sent = |misuse: Misuse| Error::not_sent(C::INSTRUCTION, misuse);
+        let not_sent = Self::not_sent;
         if self.state != State::Fresh {
             return Err(not_sent(Misuse::OutOfTurn));
         }
@@ -158,7 +160,7 @@ impl<H: Holder, C: IsoCommand> Machine for IsoExchange<H, C> {
 
     fn step(&mut self, reply: &[u8]) -> Result<Step<'_, C::Output>, Error> {
         if self.state != State::Running {
-            return Err(Error::not_sent(C::INSTRUCTION, Misuse::OutOfTurn));
+            return Err(Self::not_sent(Misuse::OutOfTurn));
         }
         match self.receive(reply) {
             Ok(output) => {
@@ -166,7 +168,7 @@ impl<H: Holder, C: IsoCommand> Machine for IsoExchange<H, C> {
                 self.holder.inner().busy = false;
                 Ok(Step::Done(output))
             }
-            Err(kind) => Err(self.fail(Error::after_sending(C::INSTRUCTION, kind))),
+            Err(kind) => Err(self.fail(kind)),
         }
     }
 }
@@ -175,8 +177,17 @@ impl<H: Holder, C: IsoCommand> Drop for IsoExchange<H, C> {
     fn drop(&mut self) {
         if self.state == State::Running {
             // Dropped in the middle. The error goes nowhere; what counts is what it does.
-            let _ = self.fail(Error::unknown(C::INSTRUCTION, Misuse::SessionLost));
+            let _ = self.fail(Misuse::SessionLost.into());
         }
+    }
+}
+
+/// What a status word other than success means: a native status if it is one that refuses.
+pub(in crate::pcd) fn refusal(sw: StatusWord) -> ErrorKind {
+    match sw.status() {
+        Some(Status::Ok | Status::AdditionalFrame) => WireError::StatusWord(sw).into(),
+        Some(status) => ErrorKind::Refused(status),
+        None => ErrorKind::RefusedIso(sw),
     }
 }
 

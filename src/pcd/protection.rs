@@ -126,16 +126,8 @@ pub(in crate::pcd) struct KnownFile {
     rights: [u8; 2],
     free_get_value: bool,
     standard: bool,
-    source: Source,
-}
-
-/// How the session has come to know a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::pcd) enum Source {
-    /// From the card, under an EV1 session's MAC, or from the caller.
-    Trusted,
-    /// From the card without a MAC: whoever controls the link may have made it up.
-    Unprotected,
+    /// Stated by the caller, or heard in an EV1 session.
+    proved: bool,
 }
 
 impl KnownFile {
@@ -144,9 +136,9 @@ impl KnownFile {
         self.standard
     }
 
-    fn new(settings: &FileSettings, source: Source) -> Self {
+    fn new(settings: &FileSettings, proved: bool) -> Self {
         Self {
-            source,
+            proved,
             comm: settings.comm,
             rights: settings.rights.to_bytes(),
             standard: matches!(settings.detail, FileDetail::StandardData { .. }),
@@ -197,19 +189,16 @@ impl FileCache {
             .and_then(Option::as_ref)
     }
 
-    pub(in crate::pcd) fn put(&mut self, file: FileNo, settings: &FileSettings, source: Source) {
+    pub(in crate::pcd) fn put(&mut self, file: FileNo, settings: &FileSettings, proved: bool) {
         if let Some(place) = self.0.get_mut(usize::from(file.number())) {
-            *place = Some(KnownFile::new(settings, source));
+            *place = Some(KnownFile::new(settings, proved));
         }
     }
 
-    /// Before a handshake: what nothing has protected must not decide how the coming session
-    /// protects data.
-    pub(in crate::pcd) fn forget_unprotected(&mut self) {
+    /// Forgets what was heard without proof that it is the card's.
+    pub(in crate::pcd) fn forget_unproved(&mut self) {
         for place in &mut self.0 {
-            if place.is_some_and(|known| known.source == Source::Unprotected) {
-                *place = None;
-            }
+            *place = place.filter(|known| known.proved);
         }
     }
 
@@ -226,12 +215,14 @@ mod tests {
     use crate::wire::U24;
 
     fn known(comm: CommMode, rights: u16, detail: Option<FileDetail>) -> KnownFile {
-        let settings = FileSettings {
-            comm: comm.into(),
-            rights: AccessRights::from_bytes(rights.to_le_bytes()),
-            detail: detail.unwrap_or(FileDetail::StandardData { size: U24::ZERO }),
-        };
-        KnownFile::new(&settings, Source::Trusted)
+        KnownFile::new(
+            &FileSettings {
+                comm: comm.into(),
+                rights: AccessRights::from_bytes(rights.to_le_bytes()),
+                detail: detail.unwrap_or(FileDetail::StandardData { size: U24::ZERO }),
+            },
+            true,
+        )
     }
 
     #[test]

@@ -11,11 +11,11 @@ use core::marker::PhantomData;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
-use crate::error::{ErrorKind, Misuse, Outcome};
+use crate::error::{ErrorKind, Misuse};
 use crate::pcd::auth::{Authenticate, SessionKey};
 use crate::pcd::channel::Channel;
 use crate::pcd::key::Key;
-use crate::pcd::protection::{FileCache, Source};
+use crate::pcd::protection::FileCache;
 use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType};
 
 /// Mark of a session without authentication.
@@ -35,12 +35,13 @@ pub enum Authenticated {}
 /// **Lost.** While a command is out the session is lost, and only its authentic end brings it
 /// back. A refusal in an authenticated session, a wrong MAC, a reader error, a dropped future, a
 /// machine that is forgotten: all leave it lost, and every further command fails with
-/// [`Misuse::SessionLost`] and sends nothing. Go on with [`Session::select_application`], which
-/// works from any state, or with [`Session::new`] after a new activation. The keys of a lost
-/// session are wiped at once.
+/// [`Misuse::SessionLost`] and sends nothing, a handshake included: a handshake would not drop what
+/// a lost transaction has left pending on the card. Go on with [`Session::select_application`],
+/// which does, or with [`Session::new`] after a new activation. The keys of a session that fails are
+/// wiped at once; a machine that is forgotten keeps them until the session is dropped.
 ///
-/// A session knows the settings of the files it has seen; those that came without a MAC it forgets
-/// at a handshake. It belongs to one card: make a new one for each.
+/// A session knows the settings of the files it has seen. It belongs to one card: make a new one
+/// for each.
 ///
 /// ```
 /// use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::{KeyFamily, KeyNo}};
@@ -76,8 +77,6 @@ pub(in crate::pcd) struct Place {
     pub(in crate::pcd) files: FileCache,
     /// Changes may be waiting for CommitTransaction; they outlive an authentication.
     pub(in crate::pcd) pending: bool,
-    /// Such changes have been given up: only a selection drops them on the card.
-    pub(in crate::pcd) abandoned: bool,
 }
 
 /// What is selected.
@@ -92,16 +91,6 @@ pub(in crate::pcd) enum Level {
 impl Place {
     pub(in crate::pcd) fn is_picc(&self) -> bool {
         self.level == Level::Picc
-    }
-
-    /// Whether a handshake can begin here. One after changes that were given up would bring them
-    /// back: the card keeps them, and the next commit would make them valid.
-    pub(in crate::pcd) const fn require_nothing_abandoned(&self) -> Result<(), Misuse> {
-        if self.abandoned {
-            Err(Misuse::SessionLost)
-        } else {
-            Ok(())
-        }
     }
 }
 
@@ -126,9 +115,9 @@ impl Inner {
 
     /// An exchange has ended in an error. Without authentication a refusal changes nothing:
     /// there is no chain that could have broken.
-    pub(in crate::pcd) fn after_failure(&mut self, outcome: Outcome) {
+    pub(in crate::pcd) fn after_failure(&mut self, refused: bool) {
         self.busy = false;
-        if !(matches!(self.channel, Channel::Open) && outcome == Outcome::Refused) {
+        if !(matches!(self.channel, Channel::Open) && refused) {
             self.lose();
         }
     }
@@ -137,17 +126,14 @@ impl Inner {
     pub(in crate::pcd) fn lose(&mut self) {
         self.channel = Channel::Lost;
         self.place.files = FileCache::EMPTY;
-        self.place.abandoned |= self.place.pending;
         self.place.pending = false;
     }
 
-    /// Notes the settings that the card has just told.
+    /// Remembers a file's settings as the card has told them. Only in an EV1 session they are
+    /// proved to be the card's.
     pub(in crate::pcd) fn learn(&mut self, file: FileNo, settings: &FileSettings) {
-        let source = match self.channel {
-            Channel::Ev1(_) => Source::Trusted,
-            Channel::Open | Channel::D40(_) | Channel::Lost => Source::Unprotected,
-        };
-        self.place.files.put(file, settings, source);
+        let proved = matches!(self.channel, Channel::Ev1(_));
+        self.place.files.put(file, settings, proved);
     }
 
     pub(in crate::pcd) fn key_no(&self) -> Option<KeyNo> {
@@ -159,6 +145,11 @@ impl Inner {
             Level::Picc => Ok(()),
             Level::Application(_) | Level::IsoNamed => Err(Misuse::NotAtPiccLevel),
         }
+    }
+
+    /// Neither authentication nor changes that wait.
+    pub(in crate::pcd) const fn nothing_open(&self) -> bool {
+        matches!(self.channel, Channel::Open) && !self.busy && !self.place.pending
     }
 
     pub(in crate::pcd) const fn require_no_ev1_session(&self) -> Result<(), Misuse> {
@@ -194,6 +185,13 @@ impl Session<Unauthenticated> {
         })
     }
 
+    /// After a command that has ended the authentication and nothing else.
+    pub(in crate::pcd) const fn at_same_place(place: &Place) -> Self {
+        let mut session = Self::at(place.level);
+        session.inner.place.pending = place.pending;
+        session
+    }
+
     pub(in crate::pcd) const fn at(level: Level) -> Self {
         Self {
             inner: Inner {
@@ -204,7 +202,6 @@ impl Session<Unauthenticated> {
                     level,
                     files: FileCache::EMPTY,
                     pending: false,
-                    abandoned: false,
                 },
             },
             state: PhantomData,
@@ -223,8 +220,10 @@ impl Session<Authenticated> {
         session_key: &SessionKey,
         key_no: KeyNo,
         key_type: KeyType,
-        place: Place,
+        mut place: Place,
     ) -> Self {
+        // What was heard before could have been anybody's, and decides what is sent in clear.
+        place.files.forget_unproved();
         Self {
             inner: Inner {
                 channel: Channel::new(session_key),
@@ -256,9 +255,8 @@ impl<S> Session<S> {
         }
     }
 
-    /// Whether reader and card may have lost step; then no command but
-    /// [`Session::select_application`] and a handshake is sent, and no handshake either if changes
-    /// may be pending on the card.
+    /// Whether reader and card may have lost step; then nothing but
+    /// [`Session::select_application`] or [`Session::iso_select`] is sent.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
         self.inner.ready().is_err()
@@ -270,17 +268,7 @@ impl<S> Session<S> {
     /// they never make the library take data for authentic that are not protected as stated
     /// here.
     pub fn assume_file_settings(&mut self, file: FileNo, settings: &FileSettings) {
-        self.inner.place.files.put(file, settings, Source::Trusted);
-    }
-
-    /// What a handshake leaves of what the session knows.
-    pub(in crate::pcd) fn into_place(mut self) -> Place {
-        if self.inner.busy {
-            // A machine was forgotten in the middle of who knows what.
-            self.inner.lose();
-        }
-        self.inner.place.files.forget_unprotected();
-        self.inner.place
+        self.inner.place.files.put(file, settings, true);
     }
 
     /// AuthenticateAES (`AA`): for AES keys.
@@ -341,10 +329,10 @@ impl<S> Session<S> {
     ) -> Authenticate<'k> {
         let mut rnd_a = Zeroizing::new([0; 16]);
         let rnd_a = match rng.try_fill_bytes(rnd_a.as_mut()) {
-            Ok(()) => Ok(rnd_a),
+            Ok(()) => self.inner.ready().map(|()| rnd_a).map_err(Into::into),
             Err(_) => Err(ErrorKind::Randomness),
         };
-        Authenticate::new(scheme, key_no, key, rnd_a, self.into_place())
+        Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
     }
 
     /// Any of the three with a fixed RndA, of which DES and 2K3DES use the first 8 bytes. A nonce
@@ -356,14 +344,14 @@ impl<S> Session<S> {
         key: &'k Key,
         rnd_a: [u8; 16],
     ) -> Authenticate<'k> {
-        let rnd_a = Ok(Zeroizing::new(rnd_a));
-        Authenticate::new(scheme, key_no, key, rnd_a, self.into_place())
+        let rnd_a = self.inner.ready().map(|()| Zeroizing::new(rnd_a));
+        let rnd_a = rnd_a.map_err(Into::into);
+        Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
     }
 
-    /// Gives up the authentication on the reader's side; the card keeps its own until the next
-    /// selection, handshake or removal. The level stays selected.
-    #[must_use]
-    pub fn into_unauthenticated(self) -> Session<Unauthenticated> {
+    /// Forgets the authentication, whose keys are wiped. The card still has its own: the next command
+    /// must be one that ends it.
+    pub(in crate::pcd) fn before_selection(self) -> Session<Unauthenticated> {
         Session::at(self.inner.place.level)
     }
 }

@@ -173,10 +173,23 @@ impl StatusWord {
         self.0.to_be_bytes()
     }
 
+    /// Whether ISO 7816-4 has it for "checked and not carried out" (`67` to `6E`). Other words leave
+    /// open what has happened: `61` to `63` come after processing, `65` says that memory may have
+    /// changed, `64` and `6F` are used by readers for their own troubles.
+    #[must_use]
+    pub const fn is_checking_error(self) -> bool {
+        let [high, _] = self.to_bytes();
+        0x67 <= high && high <= 0x6E
+    }
+
     /// What usually causes it, for a person.
     #[must_use]
     pub const fn cause(self) -> &'static str {
         match self {
+            Self(0x6C00..=0x6CFF) => "there are not so many bytes; the second byte tells how many",
+            Self(0x6A83) => "there is no such record",
+            Self(0x6A84) => "the file is full",
+            Self(0x6300..=0x63FF) => "the reader could not carry out the command",
             Self::OK => "done",
             Self::MEMORY_FAILURE => "the card's memory failed",
             Self::WRONG_LENGTH => "wrong length, or not an APDU that the card understands",
@@ -222,6 +235,19 @@ mod tests {
             );
         }
         assert_eq!(Status::ALL.len(), 22);
+        for (sw, checking) in [
+            (0x61FF, false),
+            (0x6300, false),
+            (0x6581, false),
+            (0x66FF, false),
+            (0x6700, true),
+            (0x6A82, true),
+            (0x6EFF, true),
+            (0x6F00, false),
+            (0x9000, false),
+        ] {
+            assert_eq!(StatusWord(sw).is_checking_error(), checking, "{sw:04X}");
+        }
         assert_eq!(StatusWord::OK.status(), None);
         assert_eq!(
             StatusWord::from_status(Status::AdditionalFrame).to_bytes(),

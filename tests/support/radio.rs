@@ -40,6 +40,8 @@ pub(crate) enum Trouble {
     RemoveBefore(usize),
     /// The card gets this frame and carries it out; its answer is lost.
     LoseReply(usize),
+    /// The card stays, but does not get this frame.
+    LoseCommand(usize),
 }
 
 pub(crate) struct Radio {
@@ -105,7 +107,11 @@ impl Transport for Radio {
         if self.trouble == Some(Trouble::RemoveBefore(number)) {
             self.card.field_off();
         }
-        let answer = self.card.handle(command);
+        let answer = if self.trouble == Some(Trouble::LoseCommand(number)) {
+            Vec::new()
+        } else {
+            self.card.handle(command)
+        };
         let code = match (self.code(command), self.frames.last()) {
             (MORE, Some(last)) => last.command,
             (code, _) => code,

@@ -20,6 +20,7 @@ use super::holder::derive;
 use crate::error::{Authenticity, Error, ErrorKind, Malformed, Misuse};
 use crate::pcd::crypto::cipher::{Cipher, Iv};
 use crate::pcd::exchange::{LinkFormat, Machine, Step};
+use crate::pcd::iso_exchange::refusal;
 use crate::pcd::key::Key;
 use crate::pcd::session::{Authenticated, Place, Session};
 use crate::wire::apdu::{CommandApdu, ResponseApdu};
@@ -74,6 +75,7 @@ enum State {
 }
 
 /// A handshake by ISO 7816-4 commands with a key at hand: see [`Session::authenticate_iso7816`].
+#[must_use = "a handshake does nothing until it is run"]
 pub struct AuthenticateIso7816<'k> {
     key: &'k Key,
     key_no: KeyNo,
@@ -154,10 +156,7 @@ impl<'k> AuthenticateIso7816<'k> {
         let state = core::mem::replace(&mut self.state, State::Over);
         let reply = ResponseApdu::parse(reply)?;
         if reply.sw != StatusWord::OK {
-            return Err(match reply.sw.status() {
-                Some(status) => ErrorKind::Refused(status),
-                None => ErrorKind::RefusedIso(reply.sw),
-            });
+            return Err(refusal(reply.sw));
         }
         let key_type = self.key.key_type();
         let nonce_len = key_type.nonce_len();
@@ -214,17 +213,19 @@ impl Machine for AuthenticateIso7816<'_> {
     }
 
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
-        let not_sent = |kind| Error::not_sent(IsoInstruction::GetChallenge, kind);
+        let not_sent =
+            |kind| Error::not_sent(IsoInstruction::GetChallenge, kind).session_gone(true);
+        let at_picc_level = self.place.as_ref().is_some_and(Place::is_picc);
+        if at_picc_level && !self.key_no.is_master() {
+            return Err(not_sent(ErrorKind::Misuse(Misuse::Invalid(
+                "the card itself has only key 0",
+            ))));
+        }
         if !matches!(self.state, State::Fresh) {
             return Err(not_sent(Misuse::OutOfTurn.into()));
         }
         if let Err(kind) = &self.nonces {
             return Err(not_sent(*kind));
-        }
-        if let Some(place) = &self.place {
-            place
-                .require_nothing_abandoned()
-                .map_err(|misuse| not_sent(misuse.into()))?;
         }
         let nonce_len = self.key.key_type().nonce_len();
         // INTERNAL AUTHENTICATE is shorter than EXTERNAL AUTHENTICATE; both have to fit.
@@ -242,7 +243,7 @@ impl Machine for AuthenticateIso7816<'_> {
     fn step(&mut self, reply: &[u8]) -> Result<Step<'_, Self::Output>, Error> {
         let instruction = self.instruction();
         if matches!(self.state, State::Fresh | State::Over) {
-            return Err(Error::not_sent(instruction, Misuse::OutOfTurn));
+            return Err(Error::not_sent(instruction, Misuse::OutOfTurn).session_gone(true));
         }
         match self.advance(reply) {
             Ok(step) => Ok(step),
@@ -282,10 +283,10 @@ impl<S> Session<S> {
     ) -> AuthenticateIso7816<'k> {
         let mut nonces = Zeroizing::new([0; 2 * MAX_NONCE]);
         let nonces = match rng.try_fill_bytes(nonces.as_mut()) {
-            Ok(()) => Ok(nonces),
+            Ok(()) => self.inner.ready().map(|()| nonces).map_err(Into::into),
             Err(_) => Err(ErrorKind::Randomness),
         };
-        AuthenticateIso7816::new(key_no, key, nonces, self.into_place())
+        AuthenticateIso7816::new(key_no, key, nonces, self.inner.place)
     }
 }
 
@@ -312,9 +313,13 @@ mod tests {
         nonces
     }
 
+    fn key_no(level: u32) -> KeyNo {
+        KeyNo::new(if level == 0 { 0 } else { 3 }).unwrap()
+    }
+
     fn machine(key: &Key, level: u32) -> AuthenticateIso7816<'_> {
         let place = Session::at_level(Aid::new(level).unwrap()).inner.place;
-        AuthenticateIso7816::new(KeyNo::new(3).unwrap(), key, Ok(nonces()), place)
+        AuthenticateIso7816::new(key_no(level), key, Ok(nonces()), place)
     }
 
     fn play(card: &Card, level: u32, spoil: Option<usize>) -> Result<(), Error> {
@@ -358,7 +363,7 @@ mod tests {
         }
         proof.extend([0x90, 0x00]);
         match machine.step(&proof)? {
-            Step::Done(session) => assert_eq!(session.key_in_use().number(), 3),
+            Step::Done(session) => assert_eq!(session.key_in_use(), key_no(level)),
             Step::Transmit(_) => panic!("a fourth command"),
         }
         Ok(())

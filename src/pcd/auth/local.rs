@@ -18,6 +18,7 @@ use crate::wire::{AuthScheme, Instruction, KeyNo};
 ///
 /// Made by [`Session::authenticate_aes`] and its like. Starting it ends whatever session there
 /// was, on the card too; it does not abort a pending transaction.
+#[must_use = "a handshake does nothing until it is run"]
 pub struct Authenticate<'k> {
     terminal: TerminalHandshake,
     scheme: AuthScheme,
@@ -57,7 +58,7 @@ impl Machine for Authenticate<'_> {
     }
 
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
-        let not_sent = |kind| Error::not_sent(self.scheme.command(), kind);
+        let not_sent = |kind| Error::not_sent(self.scheme.command(), kind).session_gone(true);
         // Before anything is sent: a handshake that is bound to fail would end a session.
         if !self.scheme.accepts(self.key.key_type()) {
             return Err(not_sent(Misuse::KeyType(self.key.key_type()).into()));
@@ -65,18 +66,11 @@ impl Machine for Authenticate<'_> {
         if let Err(kind) = &self.rnd_a {
             return Err(not_sent(*kind));
         }
-        if let Some(place) = &self.place {
-            place
-                .require_nothing_abandoned()
-                .map_err(|misuse| not_sent(misuse.into()))?;
-        }
-        // The token is the longer of the two frames; it must not fail after the first.
         let needed = 2 * self.key.key_type().nonce_len();
         let available = format.payload_capacity();
         if needed > available {
-            return Err(not_sent(
-                Misuse::TransportTooNarrow { needed, available }.into(),
-            ));
+            let narrow = Misuse::TransportTooNarrow { needed, available };
+            return Err(not_sent(narrow.into()));
         }
         self.terminal.start(format)
     }

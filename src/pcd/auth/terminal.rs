@@ -6,7 +6,9 @@
 use crate::error::{Error, ErrorKind, Malformed, Misuse};
 use crate::pcd::exchange::LinkFormat;
 use crate::wire::frame::FrameBuffer;
-use crate::wire::{AuthScheme, CommandCode, InlineBytes, KeyNo, ReplyFrame, Status};
+use crate::wire::{
+    AuthScheme, CommandCode, InlineBytes, KeyNo, ReplyFrame, Status, StatusWord, WireError,
+};
 
 /// What the handshake wants next.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl TerminalHandshake {
     /// The first frame.
     pub(in crate::pcd) fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
         if self.state != State::Fresh {
-            return Err(Error::not_sent(self.command(), Misuse::OutOfTurn));
+            return Err(Error::not_sent(self.command(), Misuse::OutOfTurn).session_gone(true));
         }
         self.format = format;
         self.state = State::AwaitChallenge;
@@ -66,10 +68,14 @@ impl TerminalHandshake {
         let state = core::mem::replace(&mut self.state, State::Over);
         let unknown = |kind: ErrorKind| Error::unknown(self.command(), kind);
         if !matches!(state, State::AwaitChallenge | State::AwaitProof) {
-            return Err(Error::not_sent(self.command(), Misuse::OutOfTurn));
+            return Err(Error::not_sent(self.command(), Misuse::OutOfTurn).session_gone(true));
         }
-        let reply =
-            ReplyFrame::parse(self.format.framing, reply).map_err(|error| unknown(error.into()))?;
+        let reply = ReplyFrame::parse(self.format.framing, reply).map_err(|error| match error {
+            WireError::StatusWord(sw) if sw != StatusWord::OK => {
+                Error::after_sending(self.command(), ErrorKind::RefusedIso(sw))
+            }
+            error => unknown(error.into()),
+        })?;
         let wrong_length = |expected| {
             unknown(
                 Malformed::Length {
@@ -101,7 +107,7 @@ impl TerminalHandshake {
     /// The key holder's answer; the second frame.
     pub(in crate::pcd) fn token(&mut self, token: &[u8]) -> Result<&[u8], Error> {
         if self.state != State::AwaitToken {
-            return Err(Error::not_sent(self.command(), Misuse::OutOfTurn));
+            return Err(Error::unknown(self.command(), Misuse::OutOfTurn));
         }
         self.state = State::AwaitProof;
         self.send(CommandCode::AdditionalFrame, token)
@@ -115,7 +121,7 @@ impl TerminalHandshake {
             Some(room) if payload.len() <= capacity => room.copy_from_slice(payload),
             _ => {
                 self.state = State::Over;
-                return Err(Error::not_sent(
+                return Err(Error::unknown(
                     command,
                     Misuse::TransportTooNarrow {
                         needed: payload.len(),
@@ -126,6 +132,6 @@ impl TerminalHandshake {
         }
         self.frame
             .finish(self.format.framing, code, payload.len())
-            .map_err(|error| Error::not_sent(command, Misuse::Parameter(error)))
+            .map_err(|error| Error::unknown(command, Misuse::Parameter(error)))
     }
 }

@@ -10,12 +10,12 @@
 //! the file; if it is free they travel plain, even in an authenticated session. Sources: libfreefare
 //! `mifare_desfire_change_file_settings`, proxmark3; not recorded.
 
-use super::{Command, FileCommand, nothing};
+use super::{Command, Scratch, nothing};
 use crate::error::{ErrorKind, Misuse};
-use crate::pcd::exchange::Exchange;
+use crate::pcd::exchange::{Exchange, Holder};
 use crate::pcd::protection::{FileAccess, Operation, Protection};
 use crate::pcd::session::{Inner, Session};
-use crate::wire::{AccessRights, CommByte, CommandCode, FileNo, WireError, Writer};
+use crate::wire::{AccessRights, CommByte, CommMode, CommandCode, FileNo, WireError, Writer};
 
 /// ChangeFileSettings (`5F`): see [`Session::change_file_settings`].
 pub struct ChangeFileSettings {
@@ -31,7 +31,7 @@ impl Command for ChangeFileSettings {
         header.u8(self.access.file.number())
     }
 
-    fn data(&self) -> &[u8] {
+    fn data<'a>(&'a self, _scratch: &'a mut Scratch) -> &'a [u8] {
         &self.settings
     }
 
@@ -50,16 +50,31 @@ impl Command for ChangeFileSettings {
     }
 }
 
-impl FileCommand for ChangeFileSettings {
-    fn file_access_mut(&mut self) -> &mut FileAccess {
-        &mut self.access
+impl<H: Holder> Exchange<H, ChangeFileSettings> {
+    /// States that the Change right names the key in use, so that the settings travel enciphered.
+    /// Saves the GetFileSettings that is sent otherwise when the session does not know the file.
+    pub fn under_key(self) -> Self {
+        self.stated(CommMode::Enciphered)
+    }
+
+    /// States that the Change right is free, so that the settings travel plain.
+    pub fn free(self) -> Self {
+        self.stated(CommMode::Plain)
+    }
+
+    fn stated(mut self, mode: CommMode) -> Self {
+        if let Some(command) = self.command_mut() {
+            command.access.mode = Some(mode);
+        }
+        self
     }
 }
 
 impl<S> Session<S> {
     /// Gives a file another mode and other rights. Its content stays.
     ///
-    /// With a Change right of [`crate::wire::Access::Never`] these settings are the last.
+    /// **With a Change right of [`crate::wire::Access::Never`] these settings are the last** for as long
+    /// as the file exists.
     ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
@@ -113,10 +128,7 @@ mod tests {
         let script = [ask, ("5f 05 03 3012", "9d")];
         let error = native(free.change_file_settings(file, mode, rights), &script);
         assert_eq!(error.unwrap_err().status(), Some(Status::PermissionDenied));
-        let error = refused_unsent(
-            free.change_file_settings(file, mode, rights)
-                .comm_mode(CommMode::Enciphered),
-        );
+        let error = refused_unsent(free.change_file_settings(file, mode, rights).under_key());
         assert_eq!(error.kind, Misuse::NotAuthenticated.into());
     }
 

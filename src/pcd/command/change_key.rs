@@ -17,58 +17,40 @@
 //! key in use ends it, and its reply is a bare `00`. Sources: libfreefare
 //! `mifare_desfire_change_key`; recorded for all key types by RFDoorLock, desox and skjolber.
 
-use zeroize::Zeroizing;
-
-use super::{Command, nothing};
+use super::{Command, Scratch, nothing};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::channel::{Padding, ReplyProtection, RequestProtection};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::key::Key;
 use crate::pcd::protection::Protection;
 use crate::pcd::session::{Authenticated, Inner, Session, Unauthenticated};
-use crate::wire::{CommandCode, KeyFamily, KeyNo, KeyType, WireError, Writer};
+use crate::wire::{CommandCode, KeyNo, KeyType, WireError, Writer};
 
-/// A key and the version byte.
-const MAX_DATA: usize = 25;
-
-/// `K [V]` or `X [V]`.
-struct KeyData {
-    bytes: Zeroizing<[u8; MAX_DATA]>,
-    len: usize,
-}
-
-impl KeyData {
-    fn new(new: &Key, old: Option<&Key>) -> Self {
-        let mut bytes = Zeroizing::new([0; MAX_DATA]);
-        let mut writer = Writer::new(bytes.as_mut());
-        // A key and a byte always fit.
-        let _ = writer.put(new.stored());
-        if new.key_type() == KeyType::Aes {
-            let _ = writer.u8(new.version());
-        }
-        let len = writer.written();
-        if let Some(old) = old {
-            for (byte, old) in bytes.iter_mut().zip(old.stored()) {
-                *byte ^= old;
-            }
-        }
-        Self { bytes, len }
+/// `K [V]` or `X [V]`, made in `scratch`.
+fn key_data<'a>(new: &Key, old: Option<&Key>, scratch: &'a mut Scratch) -> &'a [u8] {
+    let mut writer = Writer::new(scratch.as_mut());
+    // A key and a byte always fit.
+    let _ = writer.put(new.stored());
+    if new.key_type() == KeyType::Aes {
+        let _ = writer.u8(new.version());
     }
-
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+    let len = writer.written();
+    if let Some(old) = old {
+        for (byte, old) in scratch.iter_mut().zip(old.stored()) {
+            *byte ^= old;
+        }
     }
+    scratch.get(..len).unwrap_or_default()
 }
 
 /// ChangeKey (`C4`) of a key that is not in use: see [`Session::change_key`].
-pub struct ChangeKey {
+pub struct ChangeKey<'k> {
     key_no: KeyNo,
-    data: KeyData,
-    new: Key,
-    old_type: KeyType,
+    old: &'k Key,
+    new: &'k Key,
 }
 
-impl Command for ChangeKey {
+impl Command for ChangeKey<'_> {
     type Output = ();
     const CODE: CommandCode = CommandCode::ChangeKey;
 
@@ -76,8 +58,8 @@ impl Command for ChangeKey {
         header.u8(self.key_no.number())
     }
 
-    fn data(&self) -> &[u8] {
-        self.data.as_slice()
+    fn data<'a>(&'a self, scratch: &'a mut Scratch) -> &'a [u8] {
+        key_data(self.new, Some(self.old), scratch)
     }
 
     fn protection(&self, inner: &Inner) -> Result<Protection<'_>, Misuse> {
@@ -88,7 +70,7 @@ impl Command for ChangeKey {
         // The card has only one key at this level.
         inner.require_application()?;
         let family = in_use_type.family();
-        if self.new.key_type().family() != family || self.old_type.family() != family {
+        if self.new.key_type().family() != family || self.old.key_type().family() != family {
             return Err(Misuse::KeyFamily(in_use_type));
         }
         Ok(Protection {
@@ -107,16 +89,15 @@ impl Command for ChangeKey {
 
 /// ChangeKey (`C4`) of the key in use: see [`Session::change_key_in_use`] and
 /// [`Session::change_picc_master_key_and_type`].
-pub struct ChangeKeyInUse {
-    data: KeyData,
-    new_family: KeyFamily,
+pub struct ChangeKeyInUse<'k> {
+    new: &'k Key,
     /// The PICC master key may become a key of another type.
     type_may_change: bool,
     /// With type bits; known when the session has been looked at.
     key_no: u8,
 }
 
-impl Command for ChangeKeyInUse {
+impl Command for ChangeKeyInUse<'_> {
     type Output = Session<Unauthenticated>;
     const CODE: CommandCode = CommandCode::ChangeKey;
 
@@ -124,15 +105,15 @@ impl Command for ChangeKeyInUse {
         header.u8(self.key_no)
     }
 
-    fn data(&self) -> &[u8] {
-        self.data.as_slice()
+    fn data<'a>(&'a self, scratch: &'a mut Scratch) -> &'a [u8] {
+        key_data(self.new, None, scratch)
     }
 
     fn protection(&self, inner: &Inner) -> Result<Protection<'_>, Misuse> {
         let (_, in_use_type) = inner.key.ok_or(Misuse::NotAuthenticated)?;
         if self.type_may_change {
             inner.require_picc_level()?;
-        } else if self.new_family != in_use_type.family() {
+        } else if self.new.key_type().family() != in_use_type.family() {
             return Err(Misuse::KeyFamily(in_use_type));
         }
         Ok(Protection {
@@ -143,7 +124,7 @@ impl Command for ChangeKeyInUse {
 
     fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<Self::Output, ErrorKind> {
         nothing(len)?;
-        Ok(Session::at(inner.place.level))
+        Ok(Session::at_same_place(&inner.place))
     }
 }
 
@@ -151,7 +132,8 @@ impl Session<Authenticated> {
     /// Changes a key other than the one in use. The session goes on.
     ///
     /// Which key may do that is said by the application's
-    /// [`change_key`](crate::wire::KeySettings::change_key). The version goes with the key.
+    /// [`change_key`](crate::wire::KeySettings::change_key). The version goes with the key; `old` of the
+    /// DES family must have the version bits that the card has, see [`Key::with_version`].
     ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
@@ -169,23 +151,13 @@ impl Session<Authenticated> {
     /// # Errors
     /// [`Misuse::KeyInUse`]; [`Misuse::KeyFamily`] if old or new key are of another type. The
     /// card's `1E` means a wrong old key.
-    pub fn change_key(
-        &mut self,
+    pub fn change_key<'s, 'k>(
+        &'s mut self,
         key_no: KeyNo,
-        old: &Key,
-        new: &Key,
-    ) -> Exchange<&mut Self, ChangeKey> {
-        let command = if new.stored().len() == old.stored().len() {
-            Ok(ChangeKey {
-                key_no,
-                data: KeyData::new(new, Some(old)),
-                new: new.clone(),
-                old_type: old.key_type(),
-            })
-        } else {
-            Err(Misuse::KeyFamily(old.key_type()))
-        };
-        Exchange::new(self, command)
+        old: &'k Key,
+        new: &'k Key,
+    ) -> Exchange<&'s mut Self, ChangeKey<'k>> {
+        Exchange::new(self, Ok(ChangeKey { key_no, old, new }))
     }
 
     /// Changes the key in use to one of the same type, which ends the session on both sides.
@@ -209,7 +181,7 @@ impl Session<Authenticated> {
     ///
     /// # Errors
     /// [`Misuse::KeyFamily`] if the new key is of another type.
-    pub fn change_key_in_use(self, new: &Key) -> Exchange<Self, ChangeKeyInUse> {
+    pub fn change_key_in_use(self, new: &Key) -> Exchange<Self, ChangeKeyInUse<'_>> {
         self.change_own(new, false)
     }
 
@@ -232,19 +204,17 @@ impl Session<Authenticated> {
     ///
     /// # Errors
     /// [`Misuse::NotAtPiccLevel`] inside an application: the type of its keys is fixed.
-    pub fn change_picc_master_key_and_type(self, new: &Key) -> Exchange<Self, ChangeKeyInUse> {
+    pub fn change_picc_master_key_and_type(self, new: &Key) -> Exchange<Self, ChangeKeyInUse<'_>> {
         self.change_own(new, true)
     }
 
-    fn change_own(self, new: &Key, type_may_change: bool) -> Exchange<Self, ChangeKeyInUse> {
-        let new_family = new.key_type().family();
+    fn change_own(self, new: &Key, type_may_change: bool) -> Exchange<Self, ChangeKeyInUse<'_>> {
         let type_bits = match self.inner.require_picc_level() {
-            Ok(()) => new_family.bits(),
+            Ok(()) => new.key_type().family().bits(),
             Err(_) => 0,
         };
         let command = ChangeKeyInUse {
-            data: KeyData::new(new, None),
-            new_family,
+            new,
             type_may_change,
             key_no: self.key_in_use().number() | type_bits,
         };

@@ -8,7 +8,7 @@
 //! of the keys cannot be changed. Source: libfreefare `mifare_desfire_change_key_settings`;
 //! recorded in both messagings.
 
-use super::{Command, nothing};
+use super::{Command, Scratch, nothing};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::Protection;
@@ -29,7 +29,7 @@ impl Command for ChangeKeySettings {
         Ok(())
     }
 
-    fn data(&self) -> &[u8] {
+    fn data<'a>(&'a self, _scratch: &'a mut Scratch) -> &'a [u8] {
         &self.settings
     }
 

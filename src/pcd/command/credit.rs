@@ -8,7 +8,7 @@
 //! until CommitTransaction. Source: libfreefare `mifare_desfire_credit`, proxmark3
 //! `DesfireValueFileOperations`; not recorded in MACed or enciphered mode.
 
-use super::{Command, FileCommand, nothing};
+use super::{Command, FileCommand, Scratch, nothing};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::{FileAccess, Operation, Protection};
@@ -29,7 +29,7 @@ impl Command for Credit {
         header.u8(self.access.file.number())
     }
 
-    fn data(&self) -> &[u8] {
+    fn data<'a>(&'a self, _scratch: &'a mut Scratch) -> &'a [u8] {
         &self.amount
     }
 

@@ -90,10 +90,15 @@ use crate::wire::{CommandCode, WireError, Writer};
 
 pub(in crate::pcd) use contract::{Command, FileCommand};
 
+/// A key of 24 bytes and its version: the longest parameters that are made and not given.
+pub type Scratch = zeroize::Zeroizing<[u8; 25]>;
+
 /// What a command is to the exchange. The traits are public in a private place: they occur in
 /// the bounds of [`crate::Exchange`], and nobody outside can name or implement them.
 mod contract {
-    use super::{CommandCode, ErrorKind, FileAccess, Inner, Misuse, Protection, WireError, Writer};
+    use super::{
+        CommandCode, ErrorKind, FileAccess, Inner, Misuse, Protection, Scratch, WireError, Writer,
+    };
 
     pub trait Command {
         /// What the reply means.
@@ -108,8 +113,10 @@ mod contract {
         /// Puts the clear parameters.
         fn header(&self, header: &mut Writer<'_>) -> Result<(), WireError>;
 
-        /// The protected parameters.
-        fn data(&self) -> &[u8] {
+        /// The protected parameters. What has to be made of secrets is made in `scratch`, which is
+        /// wiped, and not kept in the command, which is moved about.
+        fn data<'a>(&'a self, scratch: &'a mut Scratch) -> &'a [u8] {
+            let _ = scratch;
             &[]
         }
 
@@ -131,6 +138,12 @@ mod contract {
 
         /// Whether it leaves a change on the card that waits for CommitTransaction.
         fn leaves_pending(&self, inner: &Inner) -> bool {
+            let _ = inner;
+            false
+        }
+
+        /// Whether a refusal after the first frame may come too late to undo that frame.
+        fn may_be_half_done(&self, inner: &Inner) -> bool {
             let _ = inner;
             false
         }

@@ -4,7 +4,7 @@
 //! the parameters that it takes to be impossible. What the library does know should be called by
 //! its own method, which cannot be called wrong.
 
-use super::Command;
+use super::{Command, Scratch};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::channel::{Padding, ReplyProtection, RequestProtection};
 use crate::pcd::exchange::Exchange;
@@ -48,7 +48,7 @@ impl<'b> Command for Raw<'_, 'b> {
         header.put(self.header)
     }
 
-    fn data(&self) -> &[u8] {
+    fn data<'a>(&'a self, _scratch: &'a mut Scratch) -> &'a [u8] {
         self.data
     }
 
@@ -124,7 +124,10 @@ impl<S> Session<S> {
     /// ```
     ///
     /// # Errors
-    /// [`Misuse::Invalid`] for the commands that begin or end a session or continue a chain.
+    /// [`Misuse::Invalid`] for the commands that begin or end a session or continue a chain, and for
+    /// ChangeKey, ChangeKeySettings and SetConfiguration unless `data` travels enciphered. ChangeKey of
+    /// the key in use and DeleteApplication of the selected application are let through; the
+    /// session does not know that it is over then.
     pub fn raw<'s, 'a, 'b>(
         &'s mut self,
         code: CommandCode,
@@ -133,9 +136,8 @@ impl<S> Session<S> {
         buffer: &'b mut [u8],
         mode: RawMode,
     ) -> Exchange<&'s mut Self, Raw<'a, 'b>> {
-        let forbidden = matches!(
-            // A known command may come as `Other`.
-            CommandCode::from_byte(code.to_byte()),
+        let session_changes = matches!(
+            code,
             CommandCode::Authenticate
                 | CommandCode::AuthenticateIso
                 | CommandCode::AuthenticateAes
@@ -143,9 +145,15 @@ impl<S> Session<S> {
                 | CommandCode::AdditionalFrame
                 | CommandCode::Other(0x71 | 0x77)
         );
+        // Keys and settings never travel in clear, by whoever's order.
+        let secret = matches!(
+            code,
+            CommandCode::ChangeKey | CommandCode::ChangeKeySettings | CommandCode::SetConfiguration
+        );
+        let forbidden = session_changes || (secret && mode.request != CommMode::Enciphered);
         let command = if forbidden {
             Err(Misuse::Invalid(
-                "this command changes the session and has a method of its own",
+                "this command changes the session, or carries secrets that must be enciphered; it has a method of its own",
             ))
         } else if mode.reply_len.is_some_and(|len| len > buffer.len()) {
             Err(Misuse::BufferTooSmall {
@@ -201,7 +209,7 @@ mod tests {
             error.kind,
             crate::error::ErrorKind::Misuse(Misuse::BufferTooSmall { .. })
         ));
-        for code in [0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77] {
+        for code in [0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77, 0xC4, 0x54, 0x5C] {
             let code = CommandCode::from_byte(code);
             refused_unsent(session.raw(code, &[], &[], &mut [], mode));
         }

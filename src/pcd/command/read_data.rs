@@ -161,7 +161,7 @@ fn ranged(file: FileNo, range: Range<u32>, buffer: &mut [u8]) -> Result<ReadData
 #[cfg(test)]
 mod tests {
     use super::super::testing::{native, refused_unsent, wrapped};
-    use crate::error::{ErrorKind, Malformed, Misuse};
+    use crate::error::{ErrorKind, Malformed, Misuse, Outcome};
     use crate::pcd::session::Session;
     use crate::wire::{Aid, CommMode, FileNo, Status};
     use std::format;
@@ -272,8 +272,20 @@ mod tests {
         let script = [("f5 04", "f0")];
         let error = native(session.read_data(third, 0..1, &mut buffer), &script).unwrap_err();
         assert_eq!(error.status(), Some(Status::FileNotFound));
-        let script = [("f5 04", "af 00")];
-        let error = native(session.read_data(third, 0..1, &mut buffer), &script).unwrap_err();
-        assert_eq!(error.kind, Malformed::TooLong.into());
+        assert_eq!(error.outcome, Outcome::NotSent);
+        assert!(error.while_asking && !error.session_lost);
+        let script = [
+            ("f5 04", "af 0000"),
+            ("af", "00 eeee 010000"),
+            ("bd 04 000000 010000", "00 55"),
+        ];
+        let data = native(session.read_data(third, 0..1, &mut buffer), &script);
+        assert_eq!(data, Ok(&[0x55][..]));
+        let fourth = FileNo::new(5).unwrap();
+        let script = [("f5 05", "af")];
+        let error = native(session.read_data(fourth, 0..1, &mut buffer), &script).unwrap_err();
+        assert_eq!(error.kind, Malformed::EmptyFrame.into());
+        assert_eq!(error.outcome, Outcome::NotSent);
+        assert!(error.session_lost && session.is_lost());
     }
 }

@@ -67,7 +67,7 @@ impl<S> Session<S> {
         self,
         aid: Aid,
     ) -> Exchange<Session<Unauthenticated>, SelectApplication> {
-        Exchange::new(self.into_unauthenticated(), Ok(SelectApplication { aid }))
+        Exchange::new(self.before_selection(), Ok(SelectApplication { aid }))
     }
 }
 

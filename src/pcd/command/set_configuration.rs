@@ -10,68 +10,72 @@
 //! this back. Sources: libfreefare `mifare_desfire_set_*`, proxmark3; **not recorded**: no public
 //! trace of this command is known.
 
-use zeroize::Zeroizing;
-
-use super::{Command, nothing};
+use super::{Command, Scratch, nothing};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::channel::{Padding, ReplyProtection, RequestProtection};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::key::Key;
 use crate::pcd::protection::Protection;
 use crate::pcd::session::{Authenticated, Inner, Session};
-use crate::wire::{CommandCode, WireError, Writer};
-
-/// A 24-byte key and its version.
-const MAX_DATA: usize = 25;
+use crate::wire::{CommandCode, InlineBytes, WireError, Writer};
 
 /// The longest ATS: format byte, three interface bytes, 15 historical bytes and the length.
 const MAX_ATS: usize = 20;
 
 /// SetConfiguration (`5C`): see [`Session::set_default_key`], [`Session::set_ats`],
 /// [`Session::enable_random_id_for_ever`] and [`Session::disable_format_for_ever`].
-pub struct SetConfiguration {
-    option: u8,
-    data: Zeroizing<[u8; MAX_DATA]>,
-    len: usize,
-    padding: Padding,
+pub struct SetConfiguration<'k> {
+    option: ConfigurationOption<'k>,
 }
 
-impl SetConfiguration {
-    fn new(option: u8, parts: [&[u8]; 2], len: usize, padding: Padding) -> Self {
-        let mut data = Zeroizing::new([0; MAX_DATA]);
-        for (to, from) in data.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
+enum ConfigurationOption<'k> {
+    Flags([u8; 1]),
+    DefaultKey(&'k Key),
+    Ats(InlineBytes<MAX_ATS>),
+}
+
+impl SetConfiguration<'_> {
+    const fn flags(flags: u8) -> Self {
         Self {
-            option,
-            data,
-            len,
-            padding,
+            option: ConfigurationOption::Flags([flags]),
         }
-    }
-
-    fn flags(flags: u8) -> Self {
-        Self::new(0x00, [&[flags], &[]], 1, Padding::Zeros)
     }
 }
 
-impl Command for SetConfiguration {
+impl Command for SetConfiguration<'_> {
     type Output = ();
     const CODE: CommandCode = CommandCode::SetConfiguration;
 
     fn header(&self, header: &mut Writer<'_>) -> Result<(), WireError> {
-        header.u8(self.option)
+        header.u8(match self.option {
+            ConfigurationOption::Flags(_) => 0x00,
+            ConfigurationOption::DefaultKey(_) => 0x01,
+            ConfigurationOption::Ats(_) => 0x02,
+        })
     }
 
-    fn data(&self) -> &[u8] {
-        self.data.get(..self.len).unwrap_or_default()
+    fn data<'a>(&'a self, scratch: &'a mut Scratch) -> &'a [u8] {
+        match &self.option {
+            ConfigurationOption::Flags(flags) => flags,
+            ConfigurationOption::DefaultKey(key) => {
+                let filled = key.stored().iter().chain(&[0; 8]).take(24);
+                for (to, from) in scratch.iter_mut().zip(filled.chain(&[key.version()])) {
+                    *to = *from;
+                }
+                scratch.as_slice()
+            }
+            ConfigurationOption::Ats(ats) => ats,
+        }
     }
 
     fn protection(&self, inner: &Inner) -> Result<Protection<'_>, Misuse> {
         inner.require_picc_level()?;
         Ok(Protection {
             request: RequestProtection::Enciphered {
-                padding: self.padding,
+                padding: match self.option {
+                    ConfigurationOption::Ats(_) => Padding::Marked,
+                    _ => Padding::Zeros,
+                },
                 second_crc: &[],
             },
             reply: ReplyProtection::Standard,
@@ -97,14 +101,12 @@ impl Session<Authenticated> {
     /// session.set_default_key(&Key::aes([0x42; 16]).with_version(9)).run(&mut reader)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn set_default_key(&mut self, key: &Key) -> Exchange<&mut Self, SetConfiguration> {
-        let mut padded = Zeroizing::new([0; MAX_DATA - 1]);
-        for (to, from) in padded.iter_mut().zip(key.stored()) {
-            *to = *from;
-        }
-        let version = [key.version()];
-        let command = SetConfiguration::new(0x01, [&*padded, &version], MAX_DATA, Padding::Zeros);
-        Exchange::new(self, Ok(command))
+    pub fn set_default_key<'s, 'k>(
+        &'s mut self,
+        key: &'k Key,
+    ) -> Exchange<&'s mut Self, SetConfiguration<'k>> {
+        let option = ConfigurationOption::DefaultKey(key);
+        Exchange::new(self, Ok(SetConfiguration { option }))
     }
 
     /// Replaces the ATS from the next activation on. `ats` starts with its own length and has no
@@ -122,15 +124,15 @@ impl Session<Authenticated> {
     ///
     /// # Errors
     /// [`Misuse::Invalid`] if the first byte is not the length, or it is not 2 to 20.
-    pub fn set_ats(&mut self, ats: &[u8]) -> Exchange<&mut Self, SetConfiguration> {
+    pub fn set_ats(&mut self, ats: &[u8]) -> Exchange<&mut Self, SetConfiguration<'static>> {
         let stated = ats.first().map(|length| usize::from(*length));
-        let command = if stated == Some(ats.len()) && (2..=MAX_ATS).contains(&ats.len()) {
-            let padding = Padding::Marked;
-            Ok(SetConfiguration::new(0x02, [ats, &[]], ats.len(), padding))
-        } else {
-            Err(Misuse::Invalid(
+        let command = match InlineBytes::new(ats) {
+            Ok(inline) if stated == Some(ats.len()) && ats.len() >= 2 => Ok(SetConfiguration {
+                option: ConfigurationOption::Ats(inline),
+            }),
+            _ => Err(Misuse::Invalid(
                 "an ATS has 2 to 20 bytes, of which the first is their number",
-            ))
+            )),
         };
         Exchange::new(self, command)
     }
@@ -147,7 +149,7 @@ impl Session<Authenticated> {
     /// session.enable_random_id_for_ever().run(&mut reader)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn enable_random_id_for_ever(&mut self) -> Exchange<&mut Self, SetConfiguration> {
+    pub fn enable_random_id_for_ever(&mut self) -> Exchange<&mut Self, SetConfiguration<'static>> {
         Exchange::new(self, Ok(SetConfiguration::flags(0b10)))
     }
 
@@ -163,7 +165,7 @@ impl Session<Authenticated> {
     /// assert!(session.format_picc().run(&mut reader).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn disable_format_for_ever(&mut self) -> Exchange<&mut Self, SetConfiguration> {
+    pub fn disable_format_for_ever(&mut self) -> Exchange<&mut Self, SetConfiguration<'static>> {
         Exchange::new(self, Ok(SetConfiguration::flags(0b01)))
     }
 }

@@ -102,7 +102,6 @@ pub(crate) fn session(
             },
             files: crate::pcd::protection::FileCache::EMPTY,
             pending: false,
-            abandoned: false,
         },
     );
     let session_key = session_key(scheme, key, rnd_a, rnd_b);

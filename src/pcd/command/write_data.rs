@@ -12,7 +12,7 @@
 //! half done; a write to a backup file is pending until CommitTransaction. Source: libfreefare
 //! `mifare_desfire_write_data`; recorded in all modes by desox and skjolber.
 
-use super::{Command, FileCommand, nothing};
+use super::{Command, FileCommand, Scratch, nothing};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::{FileAccess, Operation, Protection};
@@ -38,7 +38,7 @@ impl Command for WriteData<'_> {
         header.put(&self.length.to_bytes())
     }
 
-    fn data(&self) -> &[u8] {
+    fn data<'a>(&'a self, _scratch: &'a mut Scratch) -> &'a [u8] {
         self.data
     }
 
@@ -49,6 +49,12 @@ impl Command for WriteData<'_> {
 
     fn file_access(&self) -> Option<FileAccess> {
         Some(self.access)
+    }
+
+    fn may_be_half_done(&self, inner: &Inner) -> bool {
+        // In a standard file the frames before may be written.
+        let known = inner.place.files.get(self.access.file);
+        known.is_none_or(|known| known.is_standard())
     }
 
     fn leaves_pending(&self, inner: &Inner) -> bool {

@@ -12,7 +12,7 @@
 //! record; it is pending until CommitTransaction. Source: libfreefare
 //! `mifare_desfire_write_record`; not recorded.
 
-use super::{Command, FileCommand, nothing};
+use super::{Command, FileCommand, Scratch, nothing};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::{FileAccess, Operation, Protection};
@@ -38,7 +38,7 @@ impl Command for WriteRecord<'_> {
         header.put(&self.length.to_bytes())
     }
 
-    fn data(&self) -> &[u8] {
+    fn data<'a>(&'a self, _scratch: &'a mut Scratch) -> &'a [u8] {
         self.data
     }
 

@@ -34,6 +34,17 @@ impl<T: AsyncTransport + ?Sized> AsyncTransport for &mut T {
     }
 }
 
+#[cfg(feature = "alloc")]
+impl<T: AsyncTransport + ?Sized> AsyncTransport for alloc::boxed::Box<T> {
+    fn exchange(
+        &mut self,
+        command: &[u8],
+        reply: &mut [u8],
+    ) -> impl Future<Output = Result<usize, Self::Error>> {
+        (**self).exchange(command, reply)
+    }
+}
+
 pub(in crate::pcd) async fn run_async<M: Machine, T: AsyncTransport + ?Sized>(
     mut machine: M,
     transport: &mut T,
@@ -42,10 +53,17 @@ pub(in crate::pcd) async fn run_async<M: Machine, T: AsyncTransport + ?Sized>(
     let mut reply = Zeroizing::new([0; MAX_REPLY]);
     let mut outgoing = machine.start(transport.format())?;
     loop {
-        let len = transport
-            .exchange(outgoing, reply.as_mut())
-            .await
-            .map_err(|error| RunError::Transport { command, error })?;
+        let answered = transport.exchange(outgoing, reply.as_mut()).await;
+        let len = match answered {
+            Ok(len) => len,
+            Err(error) => {
+                return Err(RunError::Transport {
+                    command,
+                    outcome: machine.outcome_if_unanswered(),
+                    error,
+                });
+            }
+        };
         // A transport that claims more than there was room for has lost something.
         let received = reply
             .get(..len)

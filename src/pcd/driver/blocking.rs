@@ -74,9 +74,17 @@ pub(in crate::pcd) fn run<M: Machine, T: Transport + ?Sized>(
     let mut reply = Zeroizing::new([0; MAX_REPLY]);
     let mut outgoing = machine.start(transport.format())?;
     loop {
-        let len = transport
-            .exchange(outgoing, reply.as_mut())
-            .map_err(|error| RunError::Transport { command, error })?;
+        let answered = transport.exchange(outgoing, reply.as_mut());
+        let len = match answered {
+            Ok(len) => len,
+            Err(error) => {
+                return Err(RunError::Transport {
+                    command,
+                    outcome: machine.outcome_if_unanswered(),
+                    error,
+                });
+            }
+        };
         // A transport that claims more than there was room for has lost something.
         let received = reply
             .get(..len)

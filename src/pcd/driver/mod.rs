@@ -54,10 +54,13 @@ impl<T: Link + ?Sized> Link for alloc::boxed::Box<T> {
 pub enum RunError<E> {
     /// Card, bytes or caller: see [`Error`].
     Protocol(Error),
-    /// The transport failed, so it is unknown whether the card got the command.
+    /// The transport failed. If there was a session, it is lost.
     Transport {
         /// What was running.
         command: Instruction,
+        /// What has become of it: unknown, as the card may have got it, unless only
+        /// GetFileSettings was out.
+        outcome: Outcome,
         /// What the transport says.
         error: E,
     },
@@ -69,7 +72,16 @@ impl<E> RunError<E> {
     pub const fn outcome(&self) -> Outcome {
         match self {
             Self::Protocol(error) => error.outcome,
-            Self::Transport { .. } => Outcome::Unknown,
+            Self::Transport { outcome, .. } => *outcome,
+        }
+    }
+
+    /// Whether the session cannot be used any more.
+    #[must_use]
+    pub const fn session_lost(&self) -> bool {
+        match self {
+            Self::Protocol(error) => error.session_lost,
+            Self::Transport { .. } => true,
         }
     }
 
@@ -111,8 +123,12 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Protocol(error) => error.fmt(f),
-            Self::Transport { command, error } => {
-                write!(f, "{command}: {error} ({})", self.outcome())
+            Self::Transport {
+                command,
+                outcome,
+                error,
+            } => {
+                write!(f, "{command}: {error} ({outcome}; the session is lost)")
             }
         }
     }

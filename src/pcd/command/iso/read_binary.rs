@@ -58,8 +58,8 @@ impl<'b> IsoCommand for ReadBinary<'b> {
 }
 
 impl<S> Session<S> {
-    /// Reads into the front of `buffer`, as much as it holds and one reply brings, and returns what
-    /// came: at most 59 bytes, 51 in an EV1 session.
+    /// Reads exactly as many bytes as `buffer` holds, but at most 59 (51 in an EV1 session), into its
+    /// front and returns them. For more, call again with a greater offset.
     ///
     /// ```
     /// # use desfire_ev1::{Machine, Session, VirtualReader, wire::*};
@@ -81,6 +81,9 @@ impl<S> Session<S> {
     /// assert_eq!(session.iso_read_binary(place, &mut buffer).run(&mut reader)?, b"hello");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Errors
+    /// The card's `6Cxx` if the file has only `xx` bytes more.
     pub fn iso_read_binary<'s, 'b>(
         &'s mut self,
         place: BinaryPlace,

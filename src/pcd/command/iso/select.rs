@@ -25,7 +25,8 @@ pub enum IsoTarget {
     /// The card itself: P1 `03`.
     MasterFile,
     /// By FID, whatever it belongs to: P1 `00`. If it turns out to be a file of the selected
-    /// application, the application stays selected.
+    /// application, the application stays selected; so it is refused while a session or a transaction
+    /// is open, which would then go on unseen.
     FileId(IsoFileId),
     /// An application by FID: P1 `01`.
     Application(IsoFileId),
@@ -42,10 +43,16 @@ pub struct SelectApplicationByName {
 }
 
 impl SelectApplicationByName {
-    fn new(target: IsoTarget, before: Level) -> Result<Self, Misuse> {
+    fn new(target: IsoTarget, inner: &Inner) -> Result<Self, Misuse> {
+        let before = inner.place.level;
         let (p1, data, level) = match target {
             IsoTarget::MasterFile => (0x03, &[][..], Level::Picc),
             IsoTarget::FileId(id) if id == IsoFileId::MF => (0x00, &id.to_iso()[..], Level::Picc),
+            IsoTarget::FileId(_) if !inner.nothing_open() => {
+                return Err(Misuse::Invalid(
+                    "by this form a file may be selected and the session stay open; name an application, or use iso_select_file",
+                ));
+            }
             IsoTarget::FileId(id) => {
                 // A file of the card's root does not exist: from there it can only be an
                 // application.
@@ -109,6 +116,9 @@ impl IsoCommand for SelectApplicationByName {
 }
 
 /// SELECT (`00 A4`) of a file: see [`Session::iso_select_file`].
+///
+/// Its answer is a bare `9000` in every session: whoever controls the link can have another file
+/// selected than the reader believes.
 #[derive(Debug)]
 pub struct SelectFile {
     id: [u8; 2],
@@ -167,8 +177,8 @@ impl<S> Session<S> {
         self,
         target: IsoTarget,
     ) -> IsoExchange<Session<Unauthenticated>, SelectApplicationByName> {
-        let command = SelectApplicationByName::new(target, self.inner.place.level);
-        IsoExchange::new(self.into_unauthenticated(), command)
+        let command = SelectApplicationByName::new(target, &self.inner);
+        IsoExchange::new(self.before_selection(), command)
     }
 
     /// Selects a file of the selected application for the commands that follow. A session goes on.

@@ -1,0 +1,106 @@
+//! Selecting and authenticating, as the examples do it.
+
+use desfire_ev1::wire::{Aid, AuthScheme, CommandFrame, Framing, IsoInstruction, KeyNo, KeyType};
+use desfire_ev1::wire::{Status, Version};
+use desfire_ev1::{Authenticated, Key, Machine as _, RunError, Session, Traced, Unauthenticated};
+
+use super::{AnyReader, Context as _, Outcome, ReaderError, Show, hex_lines};
+
+/// The card of an example; commands run on it.
+pub type Card = Traced<AnyReader, Show>;
+
+/// How a command on it fails.
+pub type Failure = RunError<ReaderError>;
+
+/// A card whose bytes are shown on standard error, if wanted.
+pub fn watch(reader: AnyReader, trace: bool) -> Card {
+    let show: Show = Box::new(move |command, reply| {
+        if trace {
+            eprintln!("  {}", name(command));
+            for line in hex_lines('>', command)
+                .into_iter()
+                .chain(hex_lines('<', reply))
+            {
+                eprintln!("{line}");
+            }
+        }
+    });
+    Traced::new(reader, show)
+}
+
+/// What a command's bytes are called.
+fn name(command: &[u8]) -> String {
+    if let [0x00, ins, _, _, ..] = command {
+        let known = IsoInstruction::ALL;
+        let found = known.iter().find(|known| known.to_byte() == *ins);
+        return found.map_or("ISO command", |found| found.name()).to_owned();
+    }
+    let framing = match command {
+        [0x90, _, _, _, _, ..] => Framing::Wrapped,
+        _ => Framing::Native,
+    };
+    CommandFrame::parse(framing, command).map_or_else(
+        |_| "unknown command".to_owned(),
+        |frame| frame.code.to_string(),
+    )
+}
+
+/// Has a card that has been lost in the middle of something answer again: it is as if it had been
+/// taken away and put back. It must be the same card.
+pub fn activate_again(card: &mut Card, before: &Version) -> Outcome<()> {
+    match card.get_mut() {
+        AnyReader::Software(reader) => {
+            reader.card_mut().activate();
+        }
+        #[cfg(feature = "pcsc")]
+        AnyReader::Pcsc(lost) => {
+            let reader = lost.reader().to_owned();
+            // It is held exclusively until it is let go.
+            *card.get_mut() = AnyReader::Software(Box::default());
+            *card.get_mut() = super::open_pcsc(Some(&reader))?;
+        }
+    }
+    if version(card)?.uid == before.uid {
+        Ok(())
+    } else {
+        Err("this is another card".into())
+    }
+}
+
+/// What the card is; also the way to find out whether it is a DESFire at all.
+pub fn version(card: &mut Card) -> Outcome<Version> {
+    Session::new()
+        .get_version()
+        .run(card)
+        .context("the card does not say what it is; is it a DESFire?")
+}
+
+/// Selects an application, or the card itself, from any state.
+pub fn select(card: &mut Card, aid: Aid) -> Result<Session<Unauthenticated>, Failure> {
+    match Session::new().select_application(aid).run(card) {
+        // What was unfinished is dropped; now it will do.
+        Err(error) if error.status() == Some(Status::CommandAborted) => {
+            Session::new().select_application(aid).run(card)
+        }
+        done => done,
+    }
+}
+
+/// Authenticates by the command that goes with the key and the card's generation.
+pub fn authenticate(
+    card: &mut Card,
+    session: Session<Unauthenticated>,
+    version: &Version,
+    key_no: KeyNo,
+    key: &Key,
+) -> Result<Session<Authenticated>, Failure> {
+    let scheme = match key.key_type() {
+        KeyType::Aes => AuthScheme::Aes,
+        // EV1's predecessor knows nothing else.
+        KeyType::Des | KeyType::TwoKey3Des if version.hardware.major == 0 => AuthScheme::Legacy,
+        _ => AuthScheme::Iso,
+    };
+    session
+        .authenticate(scheme, key_no, key, &mut getrandom::SysRng)
+        .run(card)
+}
