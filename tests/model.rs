@@ -8,6 +8,9 @@
 //! the session says of itself, must be what the model has. At the end of a sequence everything is
 //! also read through the library.
 //!
+//! All native commands take part, sent by the library or, where it has no call for them, by hand; the
+//! ISO 7816-4 commands do not.
+//!
 //! Now and then something goes wrong: power is cut before or after an effect, a frame is lost on
 //! its way to the card or back, the card is taken away before a frame. Then the library must say that the outcome is unknown, the
 //! card must be in the state before or after (or, in a chained write to a standard file, hold

@@ -21,7 +21,8 @@
 //!   there, from the first on (reference 8.1); the legal states are those that a write of so many
 //!   bytes leaves;
 //! - the state passes [`State::check`] and survives storage;
-//! - what the library reported is [`Outcome::Unknown`], the session is lost and sends nothing more;
+//! - what the library reported is [`Outcome::Unknown`], or [`Outcome::NotSent`] as long as it was
+//!   only asking for the file's settings; the session is lost and sends nothing more;
 //! - success is only ever reported with the state after, which then also survives the next loss of
 //!   power;
 //! - what was pending is gone: the next commit is refused by the card with `0C`.

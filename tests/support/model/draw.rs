@@ -359,10 +359,12 @@ fn op(dice: &mut Dice, card: &Card, reader: &Reader) -> Op {
         return Op::Activate;
     }
     if reader.lost && dice.percent(85) {
-        return match dice.below(10) {
-            0 => Op::Activate,
-            1..6 => select(dice, card),
-            _ => authenticate(dice, card, reader),
+        return match dice.below(20) {
+            0..2 => Op::Activate,
+            2 => authenticate(dice, card, reader),
+            // Back to where it was, mostly.
+            3..13 => Op::Select(reader.selected),
+            _ => select(dice, card),
         };
     }
     match dice.below(200) {
