@@ -80,6 +80,8 @@
 //! - Error statuses of the card carry no MAC: see [`Outcome::Refused`].
 //! - D40 messaging is weak (CRC16, 32-bit MAC, most replies unprotected, file settings among them) and
 //!   is there for old cards only. State a file's mode with [`Exchange::comm_mode`] there.
+//! - D40 enciphered reads do not protect the length: data, CRC16 and zeros also pass for a longer
+//!   answer, if somebody on the link shortens the length that was asked for.
 //! - Keys are wiped where they lie; copies that a compiler leaves behind when it moves a value are out
 //!   of reach.
 //! - An EV1 CRC32 inside ciphertext detects tampering with a chance of failure of 2⁻³²; a CMAC
