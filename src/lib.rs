@@ -84,9 +84,10 @@
 //!   answer, if somebody on the link shortens the length that was asked for.
 //! - Keys are wiped where they lie; copies that a compiler leaves behind when it moves a value are out
 //!   of reach.
-//! - An EV1 CRC32 inside ciphertext detects tampering with a chance of failure of 2⁻³²; a CMAC
-//!   with one of 2⁻⁶⁴. Prefer MACed or enciphered files as you need confidentiality, not for
-//!   strength.
+//! - The CRC32 inside EV1 ciphertext is no MAC: it finds blind changes, but who knows the plaintext of
+//!   a reply can splice blocks unnoticed. Use MACed files where authenticity counts.
+//! - The handshake by ISO 7816-4 commands proves a DES, 2K3DES or AES card only with the first MACed
+//!   reply after it: a forger gets through the handshake alone. Do not open a door on it.
 //! - This crate has had no outside audit.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
