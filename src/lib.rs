@@ -114,9 +114,9 @@ pub use pcd::internals;
 #[cfg(feature = "pcsc")]
 pub use pcd::pcsc;
 pub use pcd::{
-    AsyncTransport, Authenticate, AuthenticateIso7816, Authenticated, Exchange, IsoExchange, Key,
-    KeyError, Link, LinkFormat, Machine, Messaging, RunError, Session, SessionKey, Step, Traced,
-    Transaction, Transport, Unauthenticated, command,
+    AsyncTransport, Authenticate, AuthenticateIso7816, Authenticated, Exchange, Faulty,
+    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, RunError, Session,
+    SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
 };
 #[cfg(feature = "picc")]
 pub use virtual_reader::{CardMute, VirtualReader};

@@ -19,10 +19,10 @@
 mod rig;
 
 use desfire_ev1::error::Misuse;
-use desfire_ev1::picc::{CardKey, File, FileContent, Records, Value};
+use desfire_ev1::picc::{Application, CardKey, File, FileContent, Records, Value};
 use desfire_ev1::wire::{
-    Aid, Amount, AuthScheme, CommMode, FileDetail, Framing, KeyFamily, KeyInfo, KeyNo, KeySettings,
-    KeyType, Status, ValueFlags,
+    Aid, Amount, AuthScheme, CommMode, DfName, FileDetail, Framing, IsoFileId, KeyFamily, KeyInfo,
+    KeyNo, KeySettings, KeyType, Status, ValueFlags,
 };
 use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Outcome, Session};
 use proptest::prelude::*;
@@ -134,6 +134,9 @@ proptest! {
         let mut buffer = vec![0xEE; size + room];
         let read = session.read_data_to_end(number, 0, &mut buffer).run(&mut wire).unwrap();
         prop_assert_eq!(read, &model[..]);
+        // CRC, padding and MAC have lain there for a while.
+        let left = buffer[size..].iter().find(|byte| !matches!(byte, 0x00 | 0xEE));
+        prop_assert_eq!(left, None, "left behind the data");
         let mut buffer = vec![0xEE; size - before];
         let read = session
             .read_data_to_end(number, before as u32, &mut buffer)
@@ -283,6 +286,78 @@ fn nothing_is_neither_written_nor_read() {
                 .run(&mut wire)
                 .expect("the session is usable");
             assert_eq!(buffer, [0xEE; 4], "an unsent read has touched the buffer");
+        }
+    }
+}
+
+/// The lists at their longest: 28 applications with names, 32 files with ISO FIDs.
+#[test]
+fn the_longest_lists() {
+    for suite in SUITES {
+        for format in [LinkFormat::NATIVE, LinkFormat::WRAPPED] {
+            let info = KeyInfo::new(suite.family(), 1).unwrap().with_iso_file_ids();
+            let mut card = desfire_ev1::picc::Card::new(rig::UID);
+            card.state_mut().set_picc_key(suite.card_key(0));
+            for number in 1..=28_u8 {
+                let aid = Aid::new(u32::from(number)).unwrap();
+                let name = DfName::new(&vec![number; usize::from(number % 17).max(1)]).unwrap();
+                let mut application = Application::new(aid, KeySettings::DEFAULT, info)
+                    .with_key(KeyNo::MASTER, suite.card_key(0))
+                    .with_iso_names(IsoFileId(0x1000 + u16::from(number)), Some(name));
+                if number == 28 {
+                    for file in 0..32 {
+                        let id = IsoFileId(0x2000 + u16::from(file));
+                        let file = standard(file, CommMode::Plain, vec![0; 1]);
+                        application = application.with_file(file.with_iso_file_id(id));
+                    }
+                }
+                card.state_mut().put_application(application).unwrap();
+            }
+            let mut wire = Wire::new(card, format);
+            for authenticated in [false, true] {
+                let mut session = Session::new()
+                    .select_application(Aid::PICC)
+                    .run(&mut wire)
+                    .unwrap();
+                let mut buffer = [0; 28 * 21];
+                let (aids, names) = if authenticated {
+                    let mut session = suite.authenticate(session, &mut wire, 0, 1).unwrap();
+                    let aids = session.get_application_ids().run(&mut wire).unwrap();
+                    let names = session.get_df_names(&mut buffer).run(&mut wire).unwrap();
+                    assert!(!session.is_lost());
+                    (aids, names)
+                } else {
+                    let aids = session.get_application_ids().run(&mut wire).unwrap();
+                    (
+                        aids,
+                        session.get_df_names(&mut buffer).run(&mut wire).unwrap(),
+                    )
+                };
+                let numbers: Vec<u32> = aids.iter().map(|aid| aid.number()).collect();
+                assert_eq!(numbers, (1..=28).collect::<Vec<_>>());
+                for (number, name) in (1..=28_u8).zip(names) {
+                    assert_eq!(name.aid.number(), u32::from(number));
+                    assert_eq!(name.file_id, IsoFileId(0x1000 + u16::from(number)));
+                    let len = usize::from(number % 17).max(1);
+                    assert_eq!(name.df_name.unwrap().as_bytes(), vec![number; len]);
+                }
+                let aid = Aid::new(28).unwrap();
+                let session = Session::new()
+                    .select_application(aid)
+                    .run(&mut wire)
+                    .unwrap();
+                let mut session = suite.authenticate(session, &mut wire, 0, 1).unwrap();
+                let files = session.get_file_ids().run(&mut wire).unwrap();
+                assert_eq!(
+                    files.iter().map(|file| file.number()).collect::<Vec<_>>(),
+                    (0..32).collect::<Vec<_>>()
+                );
+                let ids = session.get_iso_file_ids().run(&mut wire).unwrap();
+                assert_eq!(
+                    ids.iter().map(|id| id.0).collect::<Vec<_>>(),
+                    (0x2000..0x2020).collect::<Vec<_>>()
+                );
+            }
         }
     }
 }

@@ -22,11 +22,12 @@ use core::task::{Context, Poll, Waker};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use desfire_ev1::command::RawMode;
+use desfire_ev1::command::iso::{BinaryPlace, RecordRange};
 use desfire_ev1::error::{Authenticity, ErrorKind, Malformed, Misuse};
 use desfire_ev1::picc::{Application, File, FileContent};
 use desfire_ev1::wire::{
-    Aid, Amount, AuthScheme, CommMode, CommandCode, FileSettings, Framing, KeyFamily, KeyFlags,
-    KeyInfo, KeyNo, KeySettings, KeyType, Status, ValueFlags,
+    Aid, Amount, AuthScheme, CommMode, CommandCode, FileSettings, Framing, IsoFileId, KeyFamily,
+    KeyFlags, KeyInfo, KeyNo, KeySettings, KeyType, Status, ValueFlags,
 };
 use desfire_ev1::{
     AsyncTransport, Authenticated, Key, Link, LinkFormat, Machine, Outcome, RunError, Session,
@@ -159,6 +160,69 @@ fn replies_that_are_too_short_or_too_long() {
     // A file number that no file has, in a list.
     let kind = kind_of(at_application().get_file_ids(), &[0, 1, 2, 0x20]);
     assert!(is_wire(kind));
+}
+
+/// The card's own word, but not what it was asked for.
+#[test]
+fn authentic_replies_of_another_length() {
+    type FileRead = fn(
+        &mut Session<Authenticated>,
+        &mut dyn Transport<Error = Silent>,
+        CommMode,
+        &mut [u8],
+    ) -> RunError<Silent>;
+    let reads: [FileRead; 2] = [
+        |session, transport, mode, buffer| {
+            let read = session.read_data(file_no(0), 5..15, buffer).comm_mode(mode);
+            read.run(transport).unwrap_err()
+        },
+        |session, transport, mode, buffer| {
+            let read = session
+                .read_records(file_no(0), 0, 2, 5, buffer)
+                .comm_mode(mode);
+            read.run(transport).unwrap_err()
+        },
+    ];
+    for suite in SUITES {
+        for mode in MODES {
+            for read in reads {
+                for len in (0..30).filter(|len| *len != 10) {
+                    // Under D40 the CRC of data with their CRC and zeros behind it is zero, and so
+                    // are the bytes that follow: shorter data look like longer ones.
+                    if !suite.is_ev1() && mode == CommMode::Enciphered && len < 10 {
+                        continue;
+                    }
+                    let (mut puppet, mut session) = with_puppet(suite, |seal, code, params| {
+                        seal.heard(code, params);
+                        let data = vec![0x42; len];
+                        one(match mode {
+                            CommMode::Plain => seal.plain(&data),
+                            CommMode::Mac => seal.maced(&data),
+                            CommMode::Enciphered => seal.zero_padded(&data),
+                        })
+                    });
+                    let mut buffer = [0xEE; 10];
+                    let error = read(&mut session, &mut puppet, mode, &mut buffer);
+                    match error.kind().unwrap() {
+                        ErrorKind::Malformed(Malformed::Length { expected, received }) => {
+                            assert_eq!((*expected, *received), (10, len));
+                            assert!(len < 10 && mode != CommMode::Enciphered);
+                        }
+                        ErrorKind::Malformed(Malformed::TooLong) => assert!(len > 10),
+                        // The CRC is not where it would be behind ten bytes.
+                        ErrorKind::Authenticity(Authenticity::CrcWrong) => {
+                            assert_eq!(mode, CommMode::Enciphered);
+                        }
+                        // The MAC of nothing, see the tampering.
+                        ErrorKind::Authenticity(Authenticity::MacWrong) => assert_eq!(len, 0),
+                        other => panic!("{suite:?} {mode} {len}: {other}"),
+                    }
+                    assert_eq!(buffer, [0; 10]);
+                    assert_nothing_works(&mut session);
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -346,6 +410,26 @@ fn every_command() -> Vec<Call> {
         |s, t| s.read_all_records(file_no(0), 0, &mut [0]).run(t).err(),
         |s, t| s.write_data(file_no(0), 0, &[1]).run(t).err(),
         |s, t| s.write_record(file_no(0), 0, &[1]).run(t).err(),
+        |s, t| s.get_df_names(&mut [0; 30]).run(t).err(),
+        |s, t| s.set_default_key(&Key::aes([1; 16])).run(t).err(),
+        |s, t| s.set_ats(&[2, 0]).run(t).err(),
+        |s, t| s.enable_random_id_for_ever().run(t).err(),
+        |s, t| s.disable_format_for_ever().run(t).err(),
+        |s, t| s.iso_select_file(IsoFileId(7)).run(t).err(),
+        |s, t| {
+            let place = BinaryPlace::Selected { offset: 0 };
+            s.iso_read_binary(place, &mut [0]).run(t).err()
+        },
+        |s, t| {
+            let place = BinaryPlace::Selected { offset: 0 };
+            s.iso_update_binary(place, &[0]).run(t).err()
+        },
+        |s, t| {
+            let mut buffer = [0];
+            let read = s.iso_read_record(None, RecordRange::From(1), &mut buffer);
+            read.run(t).err()
+        },
+        |s, t| s.iso_append_record(None, &[0]).run(t).err(),
     ]
 }
 
@@ -481,6 +565,61 @@ fn file_settings_heard_before_a_handshake_decide_nothing_after_it() {
         for (sent, _) in &wire.log[from..] {
             let in_clear = sent.windows(3).any(|bytes| bytes == [0x33, 0x22, 0x11]);
             assert!(!in_clear, "{sent:02X?}");
+        }
+    }
+}
+
+/// Pending changes outlive a handshake on the card. So a transaction that was given up, or whose end
+/// is unknown, has to be dropped by a selection before anything new is begun.
+#[test]
+fn a_transaction_given_up_is_not_committed_with_the_next() {
+    let ends: [fn(&mut Wire, &mut Session<Authenticated>); 3] = [
+        // Dropped.
+        |wire, session| {
+            let mut transaction = session.transaction();
+            let debit = transaction.debit(file_no(0), Amount::new(250).unwrap());
+            debit.run(wire).unwrap();
+        },
+        // The debit has arrived, its answer has not.
+        |wire, session| {
+            let next = wire.card.commands() + 1;
+            wire.card
+                .arrange_fault(desfire_ev1::picc::Fault::LoseReply(next));
+            let debit = session.debit(file_no(0), Amount::new(250).unwrap());
+            debit.run(wire).unwrap_err();
+        },
+        // The same with a machine that nobody has brought to its end.
+        |wire, session| {
+            let mut debit = session.debit(file_no(0), Amount::new(250).unwrap());
+            let sent = debit.start(LinkFormat::NATIVE).unwrap().to_vec();
+            core::mem::forget(debit);
+            wire.card.handle(&sent);
+        },
+    ];
+    for suite in SUITES {
+        for end in ends {
+            let card = suite.card([value(0, CommMode::Mac, 1000)]);
+            let mut wire = Wire::new(card, LinkFormat::NATIVE);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            session
+                .get_file_settings(file_no(0))
+                .run(&mut wire)
+                .unwrap();
+            end(&mut wire, &mut session);
+            assert!(session.is_lost());
+            let sent = wire.log.len();
+            let error = suite.authenticate(session, &mut wire, 0, 1).unwrap_err();
+            assert_eq!(error.kind(), Some(&Misuse::SessionLost.into()));
+            assert_eq!(error.outcome(), Outcome::NotSent);
+            assert_eq!(wire.log.len(), sent);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            let mut transaction = session.transaction();
+            let credit = transaction.credit(file_no(0), Amount::new(1).unwrap());
+            credit.run(&mut wire).unwrap();
+            transaction.commit().run(&mut wire).unwrap();
+            drop(transaction);
+            let value = session.get_value(file_no(0)).run(&mut wire).unwrap();
+            assert_eq!(value, 1001, "{suite:?}: given up, and committed after all");
         }
     }
 }
@@ -768,6 +907,105 @@ fn file_commands_at_picc_level() {
         }
         assert_eq!(wire.log.len(), sent);
         session.free_mem().run(&mut wire).unwrap();
+    }
+}
+
+/// A link that is too narrow for the token is too narrow for the handshake: to find that out after
+/// the first frame would have ended the card's session and left a handshake half done.
+#[test]
+fn a_handshake_on_a_narrow_link() {
+    for suite in SUITES {
+        let token = 2 * suite.key_type.nonce_len();
+        for (framing, overhead) in [(Framing::Native, 1), (Framing::Wrapped, 6)] {
+            for max_command in 0..=60 {
+                let card = suite.card([]);
+                let mut wire = Wire::new(card, LinkFormat::NATIVE);
+                let session = Session::new()
+                    .select_application(AID)
+                    .run(&mut wire)
+                    .unwrap();
+                wire.format = LinkFormat {
+                    framing,
+                    max_command,
+                };
+                let sent = wire.log.len();
+                let result = suite.authenticate(session, &mut wire, 0, 1);
+                if max_command >= token + overhead {
+                    result.unwrap();
+                    continue;
+                }
+                let error = result.unwrap_err();
+                let expected = Misuse::TransportTooNarrow {
+                    needed: token,
+                    available: max_command.saturating_sub(overhead),
+                };
+                assert_eq!(error.kind(), Some(&expected.into()));
+                assert_eq!(error.outcome(), Outcome::NotSent);
+                assert_eq!(wire.log.len(), sent, "{error}, and yet it was sent");
+            }
+        }
+    }
+}
+
+const PLAIN: RawMode = RawMode {
+    request: CommMode::Plain,
+    reply: CommMode::Plain,
+    reply_len: None,
+};
+
+/// What changes the session must not go through the door for everything, by whatever name.
+#[test]
+fn raw_commands_by_another_name() {
+    let mut silent = Script::new(LinkFormat::NATIVE, []);
+    for byte in [0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77] {
+        for code in [CommandCode::from_byte(byte), CommandCode::Other(byte)] {
+            let mut session = Session::new();
+            let raw = session.raw(code, &[0], &[], &mut [], PLAIN);
+            let error = raw.run(&mut silent).unwrap_err();
+            assert!(matches!(
+                error.kind(),
+                Some(ErrorKind::Misuse(Misuse::Invalid(_)))
+            ));
+        }
+    }
+    // Nor secrets in clear.
+    for byte in [0xC4, 0x54, 0x5C] {
+        let mut session = Session::new();
+        let code = CommandCode::Other(byte);
+        let raw = session.raw(code, &[0], &[7; 24], &mut [], PLAIN);
+        let error = raw.run(&mut silent).unwrap_err();
+        assert!(matches!(
+            error.kind(),
+            Some(ErrorKind::Misuse(Misuse::Invalid(_)))
+        ));
+    }
+    assert!(silent.sent.is_empty(), "sent: {:02X?}", silent.sent);
+}
+
+/// A link without room for a single byte of data cannot carry any, in however many frames.
+#[test]
+fn raw_data_on_a_link_without_room() {
+    for (framing, max_command) in [
+        (Framing::Native, 0),
+        (Framing::Native, 1),
+        (Framing::Wrapped, 5),
+        (Framing::Wrapped, 6),
+    ] {
+        let format = LinkFormat {
+            framing,
+            max_command,
+        };
+        let mut script = Script::new(format, vec![framed(framing, 0xAF, &[]); 100]);
+        let mut session = Session::new();
+        let raw = session.raw(CommandCode::Other(0x3C), &[], &[1, 2, 3], &mut [], PLAIN);
+        let error = raw.run(&mut script).unwrap_err();
+        let expected = Misuse::TransportTooNarrow {
+            needed: 1,
+            available: 0,
+        };
+        assert_eq!(error.kind(), Some(&expected.into()));
+        assert!(script.sent.is_empty(), "{} frames", script.sent.len());
+        assert!(!session.is_lost());
     }
 }
 
@@ -1691,6 +1929,11 @@ mod defects_of_published_libraries {
             assert_eq!(asked(&wire), 2);
             // Of another type, with other rights.
             session.delete_file(file_no(0)).run(&mut wire).unwrap();
+            // Nothing is known of what is not there.
+            let before = asked(&wire);
+            read_one(&mut session, &mut wire).unwrap_err();
+            assert_eq!(asked(&wire), before + 1);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
             session
                 .create_value_file(
                     file_no(0),
@@ -1703,7 +1946,7 @@ mod defects_of_published_libraries {
                 .run(&mut wire)
                 .unwrap();
             assert_eq!(session.get_value(file_no(0)).run(&mut wire).unwrap(), 7);
-            assert_eq!(asked(&wire), 3);
+            assert_eq!(asked(&wire), before + 2);
         }
     }
 
@@ -1770,6 +2013,105 @@ mod defects_of_published_libraries {
             let mut session = suite.authenticate(session, &mut wire, 0, 1).unwrap();
             assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
             assert_eq!(asked(&wire), 2);
+        }
+    }
+
+    /// The same with a machine that was forgotten: nobody has told the session that it is lost, but
+    /// the card has changed the settings.
+    #[test]
+    fn file_settings_cached_across_a_forgotten_machine() {
+        for suite in SUITES {
+            let mut wire = Wire::new(
+                suite.card([standard(0, CommMode::Enciphered, vec![1; 32])]),
+                LinkFormat::NATIVE,
+            );
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
+            let mut change = session.change_file_settings(file_no(0), CommMode::Plain, MASTER_ONLY);
+            let sent = change.start(LinkFormat::NATIVE).unwrap().to_vec();
+            core::mem::forget(change);
+            wire.card.handle(&sent);
+            // It has to be selected, and then nothing is known.
+            let error = suite.authenticate(session, &mut wire, 0, 1).unwrap_err();
+            assert_eq!(error.kind(), Some(&Misuse::SessionLost.into()));
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
+            assert_eq!(asked(&wire), 2);
+        }
+    }
+
+    /// Settings that nothing protected must not decide how an EV1 session protects data: whoever
+    /// altered them would get an enciphered file's content sent in clear.
+    #[test]
+    fn file_settings_learned_without_a_mac_used_in_an_ev1_session() {
+        let secret = b"for the card's eyes only";
+        // As the attacker wants them: standard file, plain, all rights with key 0, 32 bytes.
+        let forged = || {
+            let reply = vec![0x00, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00, 0x00];
+            Script::new(LinkFormat::NATIVE, [reply])
+        };
+        for suite in EV1 {
+            let card = || suite.card([standard(0, CommMode::Enciphered, vec![1; 32])]);
+            let write = |mut session: Session<Authenticated>, mut wire: Wire| {
+                let written = session.write_data(file_no(0), 0, secret).run(&mut wire);
+                let in_clear = |(sent, _): &(Vec<u8>, Vec<u8>)| {
+                    sent.windows(secret.len()).any(|window| window == secret)
+                };
+                assert!(!wire.log.iter().any(in_clear), "{suite:?}: sent in clear");
+                written.unwrap();
+            };
+            // Learned before there was any session.
+            let mut wire = Wire::new(card(), LinkFormat::NATIVE);
+            let mut before = Session::new()
+                .select_application(AID)
+                .run(&mut wire)
+                .unwrap();
+            before
+                .get_file_settings(file_no(0))
+                .run(&mut forged())
+                .unwrap();
+            let session = suite.authenticate(before, &mut wire, 0, 1).unwrap();
+            write(session, wire);
+            // What the caller has stated himself stays, before and after.
+            let mut wire = Wire::new(card(), LinkFormat::NATIVE);
+            let mut before = Session::new()
+                .select_application(AID)
+                .run(&mut wire)
+                .unwrap();
+            let application = wire.card.state().application(AID).unwrap();
+            let settings = application.file(file_no(0)).unwrap().settings();
+            before.assume_file_settings(file_no(0), &settings);
+            let mut session = suite.authenticate(before, &mut wire, 0, 1).unwrap();
+            assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
+            assert_eq!(asked(&wire), 0);
+            // And what an EV1 session has learned stays for the next.
+            let mut wire = Wire::new(card(), LinkFormat::NATIVE);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            session
+                .get_file_settings(file_no(0))
+                .run(&mut wire)
+                .unwrap();
+            let mut session = suite.authenticate(session, &mut wire, 0, 2).unwrap();
+            assert_eq!(read_one(&mut session, &mut wire).unwrap(), 1);
+            assert_eq!(asked(&wire), 1);
+        }
+        // D40 protects them no better, and the same key can go on with EV1 messaging.
+        for (d40, ev1) in rig::D40.into_iter().zip(EV1) {
+            let mut wire = Wire::new(
+                d40.card([standard(0, CommMode::Enciphered, vec![1; 32])]),
+                LinkFormat::NATIVE,
+            );
+            let mut session = d40.open(&mut wire, 0, 1).unwrap();
+            session
+                .get_file_settings(file_no(0))
+                .run(&mut forged())
+                .unwrap();
+            let mut session = ev1.authenticate(session, &mut wire, 0, 1).unwrap();
+            session
+                .write_data(file_no(0), 0, secret)
+                .run(&mut wire)
+                .unwrap();
+            assert_eq!(asked(&wire), 1);
         }
     }
 

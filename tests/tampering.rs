@@ -33,11 +33,15 @@ mod puppet;
 #[path = "support/rig.rs"]
 mod rig;
 
+use desfire_ev1::command::IsoName;
+use desfire_ev1::command::iso::{BinaryPlace, RecordRange, ShortFileId};
 use desfire_ev1::error::{Authenticity, ErrorKind, Malformed, Misuse};
 use desfire_ev1::picc::Card;
-use desfire_ev1::wire::{Aid, Amount, CommMode, Framing, KeyInfo, KeyNo, KeySettings, Status};
+use desfire_ev1::wire::{
+    Aid, Amount, CommMode, DfName, Framing, IsoFileId, KeyInfo, KeyNo, KeySettings, KeyType, Status,
+};
 use desfire_ev1::{
-    Authenticated, Error, Link, LinkFormat, Machine, Outcome, RunError, Session, Transport,
+    Authenticated, Error, Link, LinkFormat, Machine, Outcome, RunError, Session, Step, Transport,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -76,9 +80,15 @@ enum Op {
     ChangeFileSettings,
     CreateFile,
     DeleteFile,
+    Debit,
+    LimitedCredit,
+    ClearRecordFile,
     Commit,
     Abort,
     // At PICC level.
+    GetDfNames,
+    SetDefaultKey,
+    SetAts,
     GetApplicationIds,
     CreateApplication,
     DeleteApplication,
@@ -86,10 +96,11 @@ enum Op {
 }
 
 use Op::{
-    Abort, ChangeFileSettings, ChangeKey, ChangeKeySettings, Commit, CreateApplication, CreateFile,
-    Credit, DeleteApplication, DeleteFile, Format, FreeMem, GetApplicationIds, GetCardUid,
-    GetFileIds, GetFileSettings, GetKeySettings, GetKeyVersion, GetValue, GetVersion, Read,
-    ReadAllRecords, ReadAsking, ReadRecords, ReadToEnd, Write, WriteRecord,
+    Abort, ChangeFileSettings, ChangeKey, ChangeKeySettings, ClearRecordFile, Commit,
+    CreateApplication, CreateFile, Credit, Debit, DeleteApplication, DeleteFile, Format, FreeMem,
+    GetApplicationIds, GetCardUid, GetDfNames, GetFileIds, GetFileSettings, GetKeySettings,
+    GetKeyVersion, GetValue, GetVersion, LimitedCredit, Read, ReadAllRecords, ReadAsking,
+    ReadRecords, ReadToEnd, SetAts, SetDefaultKey, Write, WriteRecord,
 };
 
 const IN_MODES: [fn(CommMode) -> Op; 9] = [
@@ -104,7 +115,7 @@ const IN_MODES: [fn(CommMode) -> Op; 9] = [
     Credit,
 ];
 
-const WITHOUT_MODE: [Op; 18] = [
+const WITHOUT_MODE: [Op; 24] = [
     GetCardUid,
     GetVersion,
     GetKeySettings,
@@ -117,8 +128,14 @@ const WITHOUT_MODE: [Op; 18] = [
     ChangeFileSettings,
     CreateFile,
     DeleteFile,
+    Debit,
+    LimitedCredit,
+    ClearRecordFile,
     Commit,
     Abort,
+    GetDfNames,
+    SetDefaultKey,
+    SetAts,
     GetApplicationIds,
     CreateApplication,
     DeleteApplication,
@@ -159,13 +176,19 @@ impl Op {
     fn is_at_picc_level(self) -> bool {
         matches!(
             self,
-            GetApplicationIds | CreateApplication | DeleteApplication | Format
+            GetApplicationIds
+                | CreateApplication
+                | DeleteApplication
+                | Format
+                | GetDfNames
+                | SetDefaultKey
+                | SetAts
         )
     }
 
     /// Whether the length of the answer is the card's to choose.
     fn is_open_ended(self) -> bool {
-        matches!(self, ReadToEnd(_) | ReadAllRecords(_))
+        matches!(self, ReadToEnd(_) | ReadAllRecords(_) | GetDfNames)
     }
 
     /// How much of the caller's buffer the command may use.
@@ -173,7 +196,7 @@ impl Op {
         match self {
             Read(_) | ReadAsking(_) => DATA_LEN,
             ReadRecords(_) => 2 * RECORD_LEN,
-            ReadToEnd(_) | ReadAllRecords(_) => BUFFER_LEN,
+            ReadToEnd(_) | ReadAllRecords(_) | GetDfNames => BUFFER_LEN,
             _ => 0,
         }
     }
@@ -260,6 +283,23 @@ impl Op {
                 .create_std_data_file(file_no(20), None, CommMode::Mac, MASTER_ONLY, u24(10))
                 .run(transport),
             DeleteFile => session.delete_file(file_no(2)).run(transport),
+            Debit => session
+                .debit(file_no(5), Amount::new(77).unwrap())
+                .comm_mode(CommMode::Enciphered)
+                .run(transport),
+            LimitedCredit => session
+                .limited_credit(file_no(4), Amount::new(0).unwrap())
+                .comm_mode(CommMode::Mac)
+                .run(transport),
+            ClearRecordFile => session.clear_record_file(file_no(6)).run(transport),
+            GetDfNames => session.get_df_names(buffer).run(transport).map(drop),
+            SetDefaultKey => {
+                let key = suite_of(session).key(1);
+                session.set_default_key(&key).run(transport)
+            }
+            SetAts => session
+                .set_ats(&[0x06, 0x75, 0x77, 0x81, 0x02, 0x80])
+                .run(transport),
             Commit => session.commit_transaction().run(transport),
             Abort => session.abort_transaction().run(transport),
             GetApplicationIds => session.get_application_ids().run(transport).map(drop),
@@ -558,6 +598,77 @@ fn every_single_bit() {
         }
     }
     println!("{flips} single bits");
+}
+
+/// Every bit of every command, on its way to a card that is there. In an EV1 session a command that
+/// was altered is never a success, whatever the card has made of it; and where the library says that
+/// the card did not do it, it has not.
+#[test]
+fn every_single_bit_of_every_command() {
+    /// Flips a bit of one command.
+    struct Flipper {
+        wire: Wire,
+        /// Which of the commands to come, and its bit.
+        target: Option<(usize, usize)>,
+    }
+
+    impl Link for Flipper {
+        type Error = Silent;
+
+        fn format(&self) -> LinkFormat {
+            self.wire.format
+        }
+    }
+
+    impl Transport for Flipper {
+        fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Silent> {
+            let mut command = command.to_vec();
+            match &mut self.target {
+                Some((0, bit)) => {
+                    command[*bit / 8] ^= 1 << (*bit % 8);
+                    self.target = None;
+                }
+                Some((count, _)) => *count -= 1,
+                None => {}
+            }
+            let answer = self.wire.card.handle(&command);
+            rig::put(&answer, reply)
+        }
+    }
+
+    let mut outcomes = [0; 2];
+    for suite in EV1 {
+        for op in all_ops() {
+            let mut wire = Wire::new(card(suite), LinkFormat::NATIVE);
+            let mut session = prepare(suite, op, &mut wire, 42).unwrap();
+            wire.log.clear();
+            let mut buffer = [0; BUFFER_LEN];
+            op.run(&mut session, &mut wire, &mut buffer).unwrap();
+            let sent: Vec<_> = wire.log.into_iter().map(|(sent, _)| sent).collect();
+            for (frame, sent) in sent.iter().enumerate() {
+                for bit in 0..sent.len() * 8 {
+                    let mut flipper = Flipper {
+                        wire: Wire::new(card(suite), LinkFormat::NATIVE),
+                        target: None,
+                    };
+                    let mut session = prepare(suite, op, &mut flipper, 42).unwrap();
+                    let before = flipper.wire.card.state().clone();
+                    flipper.target = Some((frame, bit));
+                    let error = op
+                        .run(&mut session, &mut flipper, &mut buffer)
+                        .expect_err("an altered command was a success");
+                    assert_lost(&mut session);
+                    outcomes[usize::from(error.outcome() == Outcome::Unknown)] += 1;
+                    if error.outcome() != Outcome::Unknown {
+                        let after = flipper.wire.card.state();
+                        assert_eq!(after, &before, "{op:?}, bit {bit} of {frame}: {error}");
+                    }
+                }
+            }
+        }
+    }
+    let [refused, unknown] = outcomes;
+    assert!(refused > 1000 && unknown > 1000, "{outcomes:?}");
 }
 
 /// Whole bytes, so that no check looks at a part only.
@@ -1069,6 +1180,187 @@ fn proofs_from_elsewhere() {
 }
 
 // ---------------------------------------------------------------------------------------------
+// ISO 7816-4 commands
+
+/// READ BINARY and READ RECORD in an EV1 session carry a CMAC: every bit, cut and extension shows.
+#[test]
+fn iso_reads() {
+    type IsoRead = fn(&mut Session<Authenticated>, &mut Script, &mut [u8]) -> Option<Error>;
+    fn error<T>(result: Result<T, RunError<Silent>>) -> Option<Error> {
+        result.err().map(|error| *error.protocol().unwrap())
+    }
+    let reads: [IsoRead; 2] = [
+        |session, script, buffer| {
+            let file = ShortFileId::new(1).unwrap();
+            let place = BinaryPlace::Short { file, offset: 3 };
+            error(session.iso_read_binary(place, buffer).run(script))
+        },
+        |session, script, buffer| {
+            let file = ShortFileId::new(2).unwrap();
+            let read = session.iso_read_record(Some(file), RecordRange::One(1), buffer);
+            error(read.run(script))
+        },
+    ];
+    for suite in EV1 {
+        for (read, len) in reads.into_iter().zip([40, RECORD_LEN]) {
+            let mut card = suite.card([
+                standard(1, CommMode::Plain, Seeded(1).bytes(64)),
+                cyclic(
+                    2,
+                    CommMode::Plain,
+                    RECORD_LEN,
+                    3,
+                    Seeded(2).bytes(RECORD_LEN),
+                ),
+            ]);
+            // The card's own answers, whatever the library makes of them.
+            let mut wire = Wire::new(card.clone(), LinkFormat::WRAPPED);
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            session.free_mem().run(&mut wire).unwrap();
+            let opening: Vec<_> = wire.log.iter().map(|(_, reply)| reply.clone()).collect();
+            for (sent, _) in &wire.log {
+                card.handle(sent);
+            }
+            let play = |reply: &[u8]| {
+                let replies = opening.iter().cloned().chain([reply.to_vec()]);
+                let mut script = Script::new(LinkFormat::WRAPPED, replies);
+                let mut session = suite.open(&mut script, 0, 1).unwrap();
+                session.free_mem().run(&mut script).unwrap();
+                let mut buffer = vec![0xEE; len];
+                let error = read(&mut session, &mut script, &mut buffer);
+                if error.is_some() {
+                    assert!(buffer.iter().all(|byte| *byte == 0));
+                    assert_lost(&mut session);
+                }
+                (error, script.sent.pop().unwrap())
+            };
+            let (_, sent) = play(&[0x6A, 0x82]);
+            let honest = card.handle(&sent);
+            assert_eq!(honest.len(), len + 8 + 2, "data, CMAC, 9000");
+            assert_eq!(play(&honest).0, None);
+            for bit in 0..honest.len() * 8 {
+                let mut reply = honest.clone();
+                reply[bit / 8] ^= 1 << (bit % 8);
+                let kind = play(&reply).0.expect("accepted").kind;
+                if bit / 8 < len + 8 {
+                    assert_eq!(kind, Authenticity::MacWrong.into());
+                } else {
+                    assert!(!matches!(kind, ErrorKind::Misuse(_)), "{kind}");
+                }
+            }
+            for cut in 0..honest.len() {
+                assert!(play(&honest[..cut]).0.is_some());
+                let shorter = [&honest[..cut.min(len + 7)], &[0x90, 0x00]].concat();
+                assert!(play(&shorter).0.is_some());
+            }
+            for extra in 1..=20 {
+                let mut longer = honest.clone();
+                longer.splice(len..len, vec![0; extra]);
+                assert!(play(&longer).0.is_some());
+            }
+        }
+    }
+}
+
+/// Every bit of the last answer of the handshake by ISO commands, its cuts and extensions.
+#[test]
+fn tampered_iso_handshakes() {
+    for suite in EV1 {
+        let mut wire = Wire::new(card(suite), LinkFormat::WRAPPED);
+        let key = suite.key(0);
+        let opened = |transport: &mut dyn Transport<Error = Silent>| {
+            let selected = Session::new().select_application(AID).run(transport)?;
+            let mut rng = Seeded(3);
+            let handshake = selected.authenticate_iso7816(KeyNo::MASTER, &key, &mut rng);
+            handshake.run(transport)
+        };
+        opened(&mut wire).unwrap();
+        let honest: Vec<_> = wire.log.iter().map(|(_, reply)| reply.clone()).collect();
+        let nonce_len = suite.key_type.nonce_len();
+        assert_eq!(honest[3].len(), 2 * nonce_len + 2);
+        let fails = |replies: Vec<Vec<u8>>| {
+            let mut script = Script::new(LinkFormat::WRAPPED, replies);
+            let error = opened(&mut script).expect_err("there must be no session");
+            *error.protocol().unwrap()
+        };
+        for bit in 0..honest[3].len() * 8 {
+            // Bits of the first half change RPICC2 alone as far as they do not reach the second:
+            // then the session key is wrong, which the first MAC shows.
+            let reaches = bit / 8 + suite.block_len() >= nonce_len;
+            if !reaches {
+                continue;
+            }
+            let mut replies = honest.clone();
+            replies[3][bit / 8] ^= 1 << (bit % 8);
+            let error = fails(replies);
+            if bit / 8 < 2 * nonce_len {
+                assert_eq!(error.kind, Authenticity::ProofWrong.into());
+            }
+        }
+        for (frame, len) in (1..4).flat_map(|frame| (0..40).map(move |len| (frame, len))) {
+            let data = &honest[frame][..honest[frame].len() - 2];
+            if data.len() != len {
+                let mut other = data.to_vec();
+                other.resize(len, 0);
+                other.extend([0x90, 0x00]);
+                let mut replies = honest.clone();
+                replies[frame] = other;
+                fails(replies);
+            }
+        }
+    }
+}
+
+/// **A limit of the protocol:** the card's last answer proves nothing under DES, 2K3DES and AES. The
+/// token holds a block that the card has chosen, enciphered; with it anybody can make an answer that
+/// deciphers to RPCD2. What he cannot make is the session key, and so the first MAC. A program must
+/// not take the end of this handshake for a proof, as it may with the native ones.
+#[test]
+fn the_proof_of_an_iso_handshake_can_be_forged_and_the_first_mac_cannot() {
+    for suite in EV1 {
+        let (key, nonce_len, block_len) =
+            (suite.key(0), suite.key_type.nonce_len(), suite.block_len());
+        let ok = |data: &[u8]| [data, &[0x90, 0x00]].concat();
+        let mut machine =
+            rig::at_application().authenticate_iso7816(KeyNo::MASTER, &key, &mut Seeded(5));
+        machine.start(LinkFormat::WRAPPED).unwrap();
+        // Nobody in this test but the library knows the key.
+        let challenge = vec![0x11; nonce_len];
+        let Ok(Step::Transmit(external)) = machine.step(&ok(&challenge)) else {
+            panic!("no token");
+        };
+        let token = external[5..5 + 2 * nonce_len].to_vec();
+        let Ok(Step::Transmit(internal)) = machine.step(&ok(&[])) else {
+            panic!("no INTERNAL AUTHENTICATE");
+        };
+        let rnd_pcd_2 = internal[5..5 + nonce_len].to_vec();
+        // The last block of the token is E(challenge XOR the block before).
+        let last = token.len() - block_len;
+        let mut forged = vec![0; 2 * nonce_len];
+        forged[last..].copy_from_slice(&token[last..]);
+        for i in 0..block_len {
+            forged[last - block_len + i] = challenge[nonce_len - block_len + i]
+                ^ token[last - block_len + i]
+                ^ rnd_pcd_2[nonce_len - block_len + i];
+        }
+        match machine.step(&ok(&forged)) {
+            // Two blocks would have to fit.
+            Err(error) => {
+                assert_eq!(suite.key_type, KeyType::ThreeKey3Des, "{error}");
+                assert_eq!(error.kind, Authenticity::ProofWrong.into());
+            }
+            Ok(Step::Done(mut session)) => {
+                let mut script = Script::new(LinkFormat::WRAPPED, [vec![0; 13]]);
+                script.replies[0].extend([0x91, 0x00]);
+                session.get_key_settings().run(&mut script).unwrap_err();
+                assert_lost(&mut session);
+            }
+            Ok(Step::Transmit(_)) => panic!("a fourth command"),
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
 // Transports that lie
 
 /// Says that it has received another number of bytes than it has.
@@ -1264,7 +1556,8 @@ fn the_borders_of_frames_are_free() {
     for suite in SUITES {
         for op in all_ops() {
             let recorded = record(suite, Framing::Native, op);
-            if matches!(op, Write(_) | ReadAsking(_)) {
+            // In GetDFNames they mean something, see below.
+            if matches!(op, Write(_) | ReadAsking(_) | GetDfNames) {
                 continue;
             }
             let joined: Vec<u8> = recorded
@@ -1512,4 +1805,54 @@ fn an_empty_answer_that_anybody_can_make() {
             }
         }
     }
+}
+
+/// **A limit of the protocol:** in GetDFNames the border of a frame is the end of a name, and no MAC
+/// covers borders. Whoever moves one makes two applications of one, under a right MAC.
+#[test]
+fn the_borders_of_df_names_can_be_moved() {
+    let suite = EV1[3];
+    let mut empty = suite.card([]);
+    empty.state_mut().set_picc_key(suite.card_key(0));
+    let mut wire = Wire::new(empty, LinkFormat::NATIVE);
+    let mut session = suite.authenticate(Session::new(), &mut wire, 0, 1).unwrap();
+    let keys = KeyInfo::new(desfire_ev1::wire::KeyFamily::Aes, 1).unwrap();
+    let name = IsoName {
+        file_id: IsoFileId(0x1234),
+        df_name: Some(DfName::new(b"ABCDEFGHIJ").unwrap()),
+    };
+    let aid = Aid::new(0x99).unwrap();
+    session
+        .create_application(aid, KeySettings::DEFAULT, keys, Some(name))
+        .run(&mut wire)
+        .unwrap();
+    let opening = wire.log.len();
+    let mut buffer = [0; 64];
+    let honest: Vec<_> = session
+        .get_df_names(&mut buffer)
+        .run(&mut wire)
+        .unwrap()
+        .collect();
+    assert_eq!(honest.len(), 1);
+    let mut replies: Vec<_> = wire.log.into_iter().map(|(_, reply)| reply).collect();
+    let (_, payload) = unframed(Framing::Native, &replies[opening]);
+    replies.truncate(opening);
+    replies.push(framed(Framing::Native, 0xAF, &payload[..10]));
+    replies.push(framed(Framing::Native, 0x00, &payload[10..]));
+    let mut script = Script::new(LinkFormat::NATIVE, replies);
+    let mut session = suite
+        .authenticate(Session::new(), &mut script, 0, 1)
+        .unwrap();
+    session
+        .create_application(aid, KeySettings::DEFAULT, keys, Some(name))
+        .run(&mut script)
+        .unwrap();
+    let moved: Vec<_> = session
+        .get_df_names(&mut buffer)
+        .run(&mut script)
+        .unwrap()
+        .collect();
+    assert_eq!(moved.len(), 2);
+    assert_eq!(moved[0].df_name, Some(DfName::new(b"ABCDE").unwrap()));
+    assert_eq!(moved[1].aid, Aid::from_bytes(*b"FGH"));
 }

@@ -136,8 +136,10 @@ impl<S> Session<S> {
         buffer: &'b mut [u8],
         mode: RawMode,
     ) -> Exchange<&'s mut Self, Raw<'a, 'b>> {
+        // A known command may come as `Other`.
+        let known = CommandCode::from_byte(code.to_byte());
         let session_changes = matches!(
-            code,
+            known,
             CommandCode::Authenticate
                 | CommandCode::AuthenticateIso
                 | CommandCode::AuthenticateAes
@@ -147,7 +149,7 @@ impl<S> Session<S> {
         );
         // Keys and settings never travel in clear, by whoever's order.
         let secret = matches!(
-            code,
+            known,
             CommandCode::ChangeKey | CommandCode::ChangeKeySettings | CommandCode::SetConfiguration
         );
         let forbidden = session_changes || (secret && mode.request != CommMode::Enciphered);

@@ -5,6 +5,7 @@
 
 mod asynchronous;
 mod blocking;
+mod faulty;
 mod trace;
 
 use core::fmt;
@@ -17,6 +18,7 @@ pub use asynchronous::AsyncTransport;
 pub(in crate::pcd) use asynchronous::run_async;
 pub use blocking::Transport;
 pub(in crate::pcd) use blocking::run;
+pub use faulty::{Faulty, Passing};
 pub use trace::Traced;
 
 /// Room for a reply: a short APDU, which is more than a card of this generation sends.
