@@ -453,7 +453,7 @@ fn assert_nothing_works(session: &mut Session<Authenticated>) {
 #[test]
 fn nothing_is_sent_on_a_lost_session() {
     for suite in SUITES {
-        let losses: [fn(&mut Wire, &mut Session<Authenticated>); 5] = [
+        let losses: [fn(&mut Wire, &mut Session<Authenticated>); 6] = [
             // The reader fails.
             |wire, session| {
                 wire.card.field_off();
@@ -483,6 +483,12 @@ fn nothing_is_sent_on_a_lost_session() {
             |wire, session| {
                 let mut machine = session.free_mem();
                 machine.start(wire.format).unwrap();
+                core::mem::forget(machine);
+            },
+            // While it asks for a file's settings.
+            |wire, session| {
+                let mut machine = session.get_value(file_no(0));
+                assert_eq!(machine.start(wire.format).unwrap(), [0xF5, 0]);
                 core::mem::forget(machine);
             },
         ];

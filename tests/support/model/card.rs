@@ -377,7 +377,7 @@ impl Card {
 
     fn execute(&mut self, op: &Op) -> Answer {
         match *op {
-            Op::Activate | Op::FieldOff => done(),
+            Op::Activate | Op::FieldOff | Op::DropGuard => done(),
             Op::Select(aid) => self.select(aid),
             Op::Authenticate {
                 scheme,

@@ -369,7 +369,8 @@ fn op(dice: &mut Dice, card: &Card, reader: &Reader) -> Op {
     }
     match dice.below(200) {
         0 => return Op::Activate,
-        1 => return Op::FieldOff,
+        1 if dice.percent(80) => return Op::FieldOff,
+        1 => return Op::DropGuard,
         2..8 => return odd(dice, card, reader),
         8..18 => return select(dice, card),
         18..24 => {
@@ -565,6 +566,7 @@ fn in_application(dice: &mut Dice, card: &Card, app: &App, reader: &Reader) -> O
             (6, Op::Guarded { commit: true }),
             (1, Op::Abort),
             (1, Op::Guarded { commit: false }),
+            (1, Op::DropGuard),
         ]);
     }
     match dice.below(100) {
@@ -632,6 +634,11 @@ fn in_application(dice: &mut Dice, card: &Card, app: &App, reader: &Reader) -> O
             0 => create_file(dice, app),
             count => {
                 let file = &app.files[dice.below(count) as usize];
+                if dice.percent(3) {
+                    // One that is not there, or not any more, or of another type.
+                    let no = dice.below(8) as u8;
+                    return on_file(dice, card, &File { no, ..file.clone() });
+                }
                 allowed(dice, card, app, file, reader)
             }
         },

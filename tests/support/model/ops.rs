@@ -189,6 +189,8 @@ pub(crate) enum Op {
     },
     Commit,
     Abort,
+    /// A [`desfire_ev1::Transaction`] is begun and dropped.
+    DropGuard,
     /// Commit or abort through a [`desfire_ev1::Transaction`], which is then dropped.
     Guarded {
         commit: bool,
@@ -343,7 +345,7 @@ impl Op {
     pub(crate) fn code(&self) -> Option<CommandCode> {
         use CommandCode as C;
         Some(match self {
-            Self::Activate | Self::FieldOff => return None,
+            Self::Activate | Self::FieldOff | Self::DropGuard => return None,
             Self::Select(_) => C::SelectApplication,
             Self::Authenticate { scheme, .. } => scheme.command(),
             Self::GetVersion => C::GetVersion,

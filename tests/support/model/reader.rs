@@ -101,7 +101,6 @@ impl Reader {
 
     /// A command goes out.
     pub(crate) fn sends(&mut self, card: &Card, op: &Op) {
-        self.pending_before = self.pending;
         self.pending |= match *op {
             Op::WriteData { no, .. } => {
                 let file = card.kept.app(self.selected).and_then(|app| app.file(no));
@@ -121,7 +120,12 @@ impl Reader {
     }
 
     /// Before anything is sent.
-    pub(crate) fn plan(&self, op: &Op) -> Plan {
+    pub(crate) fn begins(&mut self, op: &Op) -> Plan {
+        self.pending_before = self.pending;
+        self.plan(op)
+    }
+
+    fn plan(&self, op: &Op) -> Plan {
         match op {
             Op::Select(_) => return Plan::Send,
             Op::Authenticate { scheme, key, .. } => {

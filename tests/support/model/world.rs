@@ -125,6 +125,13 @@ impl World {
                 self.radio.card.field_off();
                 self.card.power(false);
             }
+            Op::DropGuard => {
+                match self.live.as_mut().ok_or("no session")? {
+                    Live::Open(session) => drop(session.transaction()),
+                    Live::Keyed(session) => drop(session.transaction()),
+                }
+                self.reader.drops_guard();
+            }
             _ => self.command(step)?,
         }
         self.compare()
@@ -195,7 +202,7 @@ impl World {
             && (self.reader.key.is_some() || matches!(op, Op::Select(_) | Op::Authenticate { .. }));
         self.radio.listen();
         self.arrange(step.fault);
-        let plan = self.reader.plan(op);
+        let plan = self.reader.begins(op);
         let live = self.live.take().ok_or("no session")?;
         self.nonces += 1;
         let (live, outcome) = run(live, &mut self.radio, op, self.nonces);
