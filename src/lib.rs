@@ -118,8 +118,8 @@ pub use pcd::internals;
 pub use pcd::pcsc;
 pub use pcd::{
     AsyncTransport, Authenticate, AuthenticateIso7816, Authenticated, Exchange, Faulty,
-    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, RunError, Session,
-    SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
+    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, Procedure, RunError,
+    Session, SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
 };
 #[cfg(feature = "picc")]
 pub use virtual_reader::{CardMute, VirtualReader};
