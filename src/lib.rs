@@ -101,6 +101,7 @@ pub mod error;
 mod pcd;
 #[cfg(feature = "picc")]
 pub mod picc;
+pub mod purse;
 #[cfg(feature = "picc")]
 mod virtual_reader;
 pub mod wire;
