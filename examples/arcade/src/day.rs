@@ -321,7 +321,7 @@ impl<'h> Day<'h> {
             Outcome::Refused(_) => person.balance = 0,
             Outcome::Blocked => self.tally.blocked += 1,
             Outcome::Fraud(_) => self.tally.refused += 1,
-            Outcome::Again => {
+            Outcome::Again | Outcome::NotOurs => {
                 self.tally.again += 1;
                 // Most try again, some shrug and walk on.
                 person.unsure = self.rng.random_ratio(3, 4).then_some((place, wish));

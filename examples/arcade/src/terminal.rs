@@ -59,8 +59,11 @@ pub enum Outcome {
     Blocked,
     /// The card went away, or the link failed. Hold the card to the reader again.
     Again,
+    /// The card did not prove that it is one of the house's, or not with this UID. Hold it to the
+    /// reader again, or see the desk.
+    NotOurs,
     /// The card cannot be right.
-    Fraud(Suspicion),
+    Fraud(Evidence),
 }
 
 /// Why a terminal takes a card for false.
@@ -69,8 +72,9 @@ pub enum Suspicion {
     /// What is on the card.
     #[error(transparent)]
     Evidence(#[from] Evidence),
-    /// It is not one of the house's, or not with this UID.
-    #[error("it does not know the key that goes with its UID")]
+    /// The handshake failed. That alone proves nothing: error statuses carry no MAC, and a flipped bit
+    /// is enough.
+    #[error("it did not prove that it knows the key that goes with its UID")]
     WrongKey,
 }
 
@@ -190,21 +194,24 @@ impl<'h> Terminal<'h> {
         let mut session = match opened {
             Ok(session) => session,
             Err(error) if is_wrong_key(&error) => {
-                return Ok(self.suspect(uid, now, Suspicion::WrongKey));
+                self.suspect(uid, now, Suspicion::WrongKey);
+                return Ok(Outcome::NotOurs);
             }
             Err(_) => return Ok(Outcome::Again),
         };
         match self.serve(reader, &mut session, uid, now, wish) {
             Ok(outcome) => Ok(outcome),
-            Err(PurseError::Evidence(evidence)) => Ok(self.suspect(uid, now, evidence.into())),
+            Err(PurseError::Evidence(evidence)) => {
+                self.suspect(uid, now, evidence.into());
+                Ok(Outcome::Fraud(evidence))
+            }
             Err(PurseError::Refused(refusal)) => Ok(Outcome::Refused(refusal)),
             Err(_) => Ok(Outcome::Again),
         }
     }
 
-    fn suspect(&mut self, uid: Uid, time: u32, why: Suspicion) -> Outcome {
+    fn suspect(&mut self, uid: Uid, time: u32, why: Suspicion) {
         self.outbox.push(Report::Suspicion { time, uid, why });
-        Outcome::Fraud(why)
     }
 
     fn serve<T: Transport>(

@@ -183,12 +183,12 @@ impl Office {
         Ok(findings)
     }
 
-    /// What a terminal has refused. A card that fails the handshake may have been unlucky; twice is no
-    /// accident.
+    /// What a terminal has refused for what is on the card. (A card that fails the handshake may only
+    /// have been unlucky; and if not, it gets nowhere without being blocked, too.)
     fn refused_at_terminals(&self) -> rusqlite::Result<Vec<Finding>> {
         let sql = "SELECT suspicion.uid, purse.holder, min(why)
                    FROM suspicion LEFT JOIN purse ON purse.uid = coalesce(original, suspicion.uid)
-                   GROUP BY suspicion.uid HAVING max(certain) OR count(*) > 1";
+                   WHERE certain GROUP BY suspicion.uid";
         let mut statement = self.db.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
         let mut findings = Vec::new();
