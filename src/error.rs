@@ -155,6 +155,10 @@ pub enum Malformed {
         /// What came.
         received: usize,
     },
+    /// The reply is longer than the records that were asked for, or holds no whole number of them: the
+    /// caller is wrong about the size of a record, or the card.
+    #[error("its length does not fit the records that were asked for; is the record size right?")]
+    RecordSize,
     /// A frame says that more will follow, but is empty; a card could go on so for ever.
     #[error("an additional frame without data")]
     EmptyFrame,
@@ -216,6 +220,19 @@ pub enum Misuse {
     /// The reply does not fit into the buffer of a read without a stated length.
     #[error("the answer is longer than the buffer")]
     AnswerTooLong,
+    /// The reply to an enciphered read without a stated length fits more than one length.
+    #[error(
+        "the answer does not tell where the data end; state the length, or let the session know the file's settings"
+    )]
+    LengthNeeded,
+    /// The records of the file have another size than was stated.
+    #[error("the records have {actual} bytes, not {stated}")]
+    RecordSize {
+        /// What the caller stated.
+        stated: u32,
+        /// What the file's settings say.
+        actual: u32,
+    },
     /// A parameter cannot be put on the wire.
     #[error(transparent)]
     Parameter(#[from] WireError),

@@ -494,8 +494,10 @@ impl Recorded {
         let fair = match kind {
             ErrorKind::Authenticity(_) | ErrorKind::Malformed(_) => true,
             ErrorKind::RefusedIso(_) => self.framing == Framing::Wrapped,
-            // Nobody can tell a longer answer from a short buffer.
-            ErrorKind::Misuse(Misuse::AnswerTooLong) => self.op.is_open_ended(),
+            // Nobody can tell a longer answer from a short buffer, or where one ends whose mark is gone.
+            ErrorKind::Misuse(Misuse::AnswerTooLong | Misuse::LengthNeeded) => {
+                self.op.is_open_ended()
+            }
             _ => false,
         };
         let checked = matches!(kind, ErrorKind::RefusedIso(sw) if sw.is_checking_error());

@@ -348,11 +348,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
     fn advance(&mut self, reply: &[u8]) -> Result<Option<C::Output>, ErrorKind> {
         let command = self.command.as_mut().map_err(|misuse| *misuse)?;
         let inner = self.holder.inner();
-        let too_long = if command.open_ended() {
-            ErrorKind::Misuse(Misuse::AnswerTooLong)
-        } else {
-            ErrorKind::Malformed(Malformed::TooLong)
-        };
+        let too_long = command.too_long();
         let explain = |kind| match kind {
             ErrorKind::Malformed(Malformed::TooLong) => too_long,
             kind => kind,
