@@ -87,6 +87,16 @@ impl Error {
         }
     }
 
+    /// A machine that was started twice, or stepped before its start or after its end: what has become
+    /// of what it had sent was said before, and is not known here.
+    pub(crate) fn out_of_turn(command: impl Into<Instruction>, sent: bool) -> Self {
+        let mut error = Self::not_sent(command, Misuse::OutOfTurn);
+        if sent {
+            error.outcome = Outcome::Unknown;
+        }
+        error
+    }
+
     /// A refusal was refused; whatever else went wrong after sending leaves the outcome unknown.
     pub(crate) fn after_sending(command: impl Into<Instruction>, kind: ErrorKind) -> Self {
         Self {

@@ -745,12 +745,15 @@ fn refusals_in_every_mode() {
 // ---------------------------------------------------------------------------------------------
 // Machines
 
-fn out_of_turn<M: Machine>(machine: &mut M, reply: &[u8]) {
+/// Once anything has been sent nobody may read that it was not.
+fn out_of_turn<M: Machine>(machine: &mut M, reply: &[u8], outcome: Outcome) {
     let Err(error) = machine.step(reply) else {
         panic!("stepped out of turn");
     };
     assert_eq!(error.kind, Misuse::OutOfTurn.into());
-    assert_eq!(error.outcome, Outcome::NotSent);
+    assert_eq!(error.outcome, outcome);
+    let error = machine.step(reply).err().unwrap();
+    assert_eq!(error.outcome, outcome, "asked again");
 }
 
 #[test]
@@ -758,18 +761,22 @@ fn machines_out_of_turn() {
     let mut session = Session::new();
     // Before the start.
     let mut machine = session.free_mem();
-    out_of_turn(&mut machine, &[0, 1, 2, 3]);
+    out_of_turn(&mut machine, &[0, 1, 2, 3], Outcome::NotSent);
     // Started twice: the second time changes nothing.
     assert_eq!(machine.start(LinkFormat::NATIVE).unwrap(), [0x6E]);
     let error = machine.start(LinkFormat::NATIVE).unwrap_err();
     assert_eq!(error.kind, Misuse::OutOfTurn.into());
+    assert_eq!(error.outcome, Outcome::Unknown);
+    assert!(error.session_lost, "it is out");
     assert!(matches!(
         machine.step(&[0, 1, 2, 3]),
         Ok(Step::Done(0x03_0201))
     ));
     // After the end.
-    out_of_turn(&mut machine, &[0, 1, 2, 3]);
-    assert!(machine.start(LinkFormat::NATIVE).is_err());
+    out_of_turn(&mut machine, &[0, 1, 2, 3], Outcome::Unknown);
+    let error = machine.start(LinkFormat::NATIVE).unwrap_err();
+    assert_eq!(error.outcome, Outcome::Unknown);
+    assert!(!error.session_lost);
     drop(machine);
     assert!(!session.is_lost(), "the end was reached");
 
@@ -777,7 +784,7 @@ fn machines_out_of_turn() {
     let mut machine = session.free_mem();
     machine.start(LinkFormat::NATIVE).unwrap();
     machine.step(&[]).unwrap_err();
-    out_of_turn(&mut machine, &[0, 1, 2, 3]);
+    out_of_turn(&mut machine, &[0, 1, 2, 3], Outcome::Unknown);
     drop(machine);
     assert_lost(&mut session);
 
@@ -785,9 +792,38 @@ fn machines_out_of_turn() {
     let mut session = Session::new();
     let mut machine = session.write_data(file_no(0), 0, &[]);
     machine.start(LinkFormat::NATIVE).unwrap_err();
-    out_of_turn(&mut machine, &[0]);
+    out_of_turn(&mut machine, &[0], Outcome::NotSent);
     drop(machine);
     assert!(!session.is_lost());
+
+    // Only the question for the settings was out.
+    let mut session = at_application();
+    let mut machine = session.write_data(file_no(0), 0, &[1]);
+    assert_eq!(machine.start(LinkFormat::NATIVE).unwrap(), [0xF5, 0]);
+    machine.step(&[0xF0]).unwrap_err();
+    out_of_turn(&mut machine, &[0], Outcome::NotSent);
+}
+
+#[test]
+fn iso_machines_out_of_turn() {
+    let mut session = at_application();
+    let place = BinaryPlace::Selected { offset: 0 };
+    let mut machine = session.iso_update_binary(place, &[7]);
+    out_of_turn(&mut machine, &[0x90, 0x00], Outcome::NotSent);
+    machine.start(LinkFormat::NATIVE).unwrap();
+    let error = machine.start(LinkFormat::NATIVE).unwrap_err();
+    assert_eq!(error.outcome, Outcome::Unknown);
+    machine.step(&[0x69, 0x82]).unwrap_err();
+    out_of_turn(&mut machine, &[0x90, 0x00], Outcome::Unknown);
+
+    let key = Key::aes([0; 16]);
+    let mut machine = at_application().authenticate_iso7816(KeyNo::MASTER, &key, &mut Seeded(1));
+    out_of_turn(&mut machine, &[0x90, 0x00], Outcome::NotSent);
+    machine.start(LinkFormat::NATIVE).unwrap();
+    let error = machine.start(LinkFormat::NATIVE).unwrap_err();
+    assert_eq!(error.outcome, Outcome::Unknown);
+    machine.step(&[0x69, 0x82]).unwrap_err();
+    out_of_turn(&mut machine, &[0x90, 0x00], Outcome::Unknown);
 }
 
 #[test]
@@ -800,7 +836,7 @@ fn handshakes_out_of_turn() {
         let begin =
             || at_application().authenticate(suite.scheme, KeyNo::MASTER, &key, &mut Seeded(1));
         let mut machine = begin();
-        out_of_turn(&mut machine, &challenge);
+        out_of_turn(&mut machine, &challenge, Outcome::NotSent);
 
         let mut machine = begin();
         machine.start(LinkFormat::NATIVE).unwrap();
@@ -814,8 +850,8 @@ fn handshakes_out_of_turn() {
             panic!("no session");
         };
         assert!(!session.is_lost());
-        out_of_turn(&mut machine, &proof);
-        out_of_turn(&mut machine, &challenge);
+        out_of_turn(&mut machine, &proof, Outcome::Unknown);
+        out_of_turn(&mut machine, &challenge, Outcome::Unknown);
     }
 }
 
@@ -2242,7 +2278,7 @@ mod defects_of_published_libraries {
                 panic!("a second answer");
             };
             assert_eq!(error.kind, Malformed::Handshake.into());
-            out_of_turn(&mut machine, &challenge(2));
+            out_of_turn(&mut machine, &challenge(2), Outcome::Unknown);
             assert!(machine.start(LinkFormat::NATIVE).is_err());
 
             // In a session, as the answer to any command.
