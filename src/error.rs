@@ -5,7 +5,12 @@
 //! command. May know: wire types. May not know a transport: reader failures are the driver's
 //! ([`crate::RunError`]).
 //!
-//! No error holds a key, a nonce, a MAC or data from the card.
+//! No error holds a key, a nonce, a MAC, or file data. Of what the card says they hold what the problem
+//! is: status bytes and words, lengths, and the value of a field that does not parse
+//! ([`WireError::Value`], [`WireError::StatusWord`]), such as a file number in a list.
+//!
+//! The text of an error is whole: it says the causes too, so there is no `source()` that would say them
+//! again.
 
 use crate::wire::{FileNo, Instruction, KeyNo, KeyType, Status, StatusWord, WireError};
 
@@ -55,7 +60,6 @@ pub struct Error {
     /// Whether the session cannot be used any more: select again, and authenticate.
     pub session_lost: bool,
     /// Why.
-    #[source]
     pub kind: ErrorKind,
 }
 
@@ -112,6 +116,15 @@ impl Error {
         }
     }
 
+    /// The status word of an answer that is not the native one: see [`ErrorKind::RefusedIso`].
+    #[must_use]
+    pub const fn status_word(&self) -> Option<StatusWord> {
+        match self.kind {
+            ErrorKind::RefusedIso(word) => Some(word),
+            _ => None,
+        }
+    }
+
     /// The status with which the card refused, if it did.
     #[must_use]
     pub const fn status(&self) -> Option<Status> {
@@ -128,7 +141,7 @@ impl Error {
 pub enum ErrorKind {
     /// The card's bytes have not the form they must have.
     #[error("the reply is malformed: {0}")]
-    Malformed(#[from] Malformed),
+    Malformed(Malformed),
     /// The card says no.
     #[error("the card refused with {0}: {cause}", cause = .0.cause())]
     Refused(Status),
@@ -138,9 +151,9 @@ pub enum ErrorKind {
     RefusedIso(StatusWord),
     /// The card's bytes have the right form but are not proved to be the card's.
     #[error("the reply is not authentic: {0}")]
-    Authenticity(#[from] Authenticity),
+    Authenticity(Authenticity),
     /// The caller asked for something that cannot be.
-    #[error("{0}")]
+    #[error(transparent)]
     Misuse(#[from] Misuse),
     /// The caller's random generator failed.
     #[error("the random generator failed")]
@@ -295,6 +308,18 @@ pub enum Misuse {
     /// A name or list cannot be sent in this form.
     #[error("{0}")]
     Invalid(&'static str),
+}
+
+impl From<Malformed> for ErrorKind {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<Authenticity> for ErrorKind {
+    fn from(authenticity: Authenticity) -> Self {
+        Self::Authenticity(authenticity)
+    }
 }
 
 impl From<WireError> for ErrorKind {
