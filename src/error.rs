@@ -282,6 +282,11 @@ pub enum Misuse {
     /// Nothing is pending that could be committed or aborted.
     #[error("nothing has been changed in this transaction")]
     NothingPending,
+    /// The card has refused something after a change, and so has dropped the changes.
+    #[error(
+        "the card has dropped the changes of this transaction because it refused a command; select the application again and start over"
+    )]
+    TransactionBroken,
     /// No source tells how an EV1 session protects the reply to this ISO command.
     #[error(
         "no source tells how the card proves this ISO command in an EV1 session; use the native command"

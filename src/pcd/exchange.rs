@@ -193,8 +193,6 @@ pub struct Exchange<H: Holder, C: Command> {
     state: State,
     /// The command itself has gone out, or may have.
     sent: bool,
-    /// Whether changes were pending before this command.
-    pending_before: bool,
     round: Round,
 }
 
@@ -206,7 +204,6 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             command,
             state: State::Fresh,
             sent: false,
-            pending_before: false,
             round: Round::new(),
         }
     }
@@ -231,8 +228,6 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         let protection = command.protection(inner)?;
         self.round.begin(&mut inner.channel, command, protection)?;
         inner.busy = true;
-        self.pending_before = inner.place.pending;
-        inner.place.pending |= command.leaves_pending(inner);
         self.state = State::Running;
         self.sent = true;
         Ok(())
@@ -265,9 +260,6 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             error.outcome = Outcome::NotSent;
             error.while_asking = true;
         } else if refused {
-            // The card drops a transaction with any error, and this command has added nothing.
-            let nothing = kind == ErrorKind::Refused(Status::NoChanges);
-            inner.place.pending = self.pending_before && !nothing;
             let half_done = self.round.continued
                 && self
                     .command
@@ -277,7 +269,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                 error.outcome = Outcome::Unknown;
             }
         }
-        inner.after_failure(refused);
+        inner.after_failure(kind, refused);
         error.session_lost = H::OWNED || inner.ready().is_err();
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
@@ -385,6 +377,9 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                     .round
                     .open(&mut inner.channel, command.buffer())
                     .map_err(explain)?;
+                if command.leaves_pending(inner) {
+                    inner.place.changed();
+                }
                 let output = command.finish(inner, len)?;
                 // What the command collected in itself is decoded; a caller's buffer is not there
                 // any more.
