@@ -327,3 +327,36 @@ impl From<WireError> for ErrorKind {
         Self::Malformed(Malformed::Wire(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::error::Error as _;
+    use std::string::ToString as _;
+
+    /// Whoever prints an error and then its sources prints no cause twice.
+    #[test]
+    fn causes_are_said_once() {
+        let kinds = [
+            ErrorKind::from(WireError::Full),
+            Malformed::TooLong.into(),
+            Authenticity::MacWrong.into(),
+            Misuse::Parameter(WireError::Full).into(),
+            ErrorKind::Refused(Status::NoChanges),
+        ];
+        for kind in kinds {
+            let error = Error::after_sending(crate::wire::CommandCode::FreeMem, kind);
+            assert!(error.to_string().contains(&kind.to_string()));
+            assert!(error.source().is_none() && kind.source().is_none());
+            let run = crate::RunError::<core::fmt::Error>::Protocol(error);
+            assert!(run.source().is_none());
+        }
+        let run = crate::RunError::Transport {
+            command: crate::wire::CommandCode::FreeMem.into(),
+            outcome: Outcome::Unknown,
+            error: core::fmt::Error,
+        };
+        assert!(run.to_string().contains(&core::fmt::Error.to_string()));
+        assert!(run.source().is_none());
+    }
+}
