@@ -10,8 +10,16 @@
 //! - The connection ends with a reset, so that no authenticated card is left behind; also when a
 //!   [`PcscCard`] is dropped.
 //! - Nothing is ever connected anew by itself: after an error the card may be another one.
+//! - A command without an answer is told as what it is: the service is asked for up to a second
+//!   whether the card has left, has been reset, or is there and mute.
 //!
 //! The ATR of a DESFire is that of any card with its ATS and proves nothing: ask GetVersion.
+//!
+//! pcsc-lite 1.9 has a gap that this module keeps away from where it can. A connection that ends
+//! with a reset after its card has left, but before the service has noticed (0.4 s), marks the reader
+//! as empty; a card put on within that time is then overlooked until it is taken off and put on
+//! again. Waiting as above closes the gap after a failed command; it stays open for a program that
+//! lets go of a card which left while nothing was sent. [`PcscCard::keep_alive`] tells that one.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -44,8 +52,16 @@ use super::exchange::LinkFormat;
 use crate::wire::StatusWord;
 use crate::wire::apdu::ResponseApdu;
 
-/// How long to wait before trying again to connect to a card that somebody else looks at.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait before asking the service again.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// How long somebody else may look at a new card before the reader counts as busy: systems do that
+/// for a moment.
+const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// After how long the service must have noticed that a card has left: pcsc-lite looks every 0.4 s
+/// (`PCSCLITE_STATUS_POLL_RATE`) where a reader does not tell by itself.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// The host's PC/SC service.
 pub struct PcscContext {
@@ -105,13 +121,15 @@ impl PcscContext {
     /// and connects to it. With a time-out of zero it looks once.
     ///
     /// # Errors
-    /// [`PcscError::NoCard`] after `timeout`; otherwise as [`PcscContext::connect`].
+    /// [`PcscError::NoCard`] after `timeout`; [`PcscError::ReaderBusy`] if another program keeps the
+    /// card for two seconds; otherwise as [`PcscContext::connect`].
     pub fn wait_for_card(
         &self,
         reader: Option<&str>,
         timeout: Duration,
     ) -> Result<PcscCard, PcscError> {
         let started = Instant::now();
+        let mut busy_since = None;
         let mut states: Vec<ReaderState> = self
             .matching(reader)?
             .into_iter()
@@ -128,9 +146,12 @@ impl PcscContext {
                 .find(|state| state.event_state().contains(State::PRESENT));
             if let Some(state) = with_card {
                 match self.open(state.name()) {
-                    // The system looks at every new card for a moment.
-                    Err(PcscError::ReaderBusy) if started.elapsed() < timeout => {
-                        std::thread::sleep(BUSY_PAUSE);
+                    Err(PcscError::ReaderBusy)
+                        if started.elapsed() < timeout
+                            && busy_since.get_or_insert_with(Instant::now).elapsed()
+                                < BUSY_PATIENCE =>
+                    {
+                        std::thread::sleep(PAUSE);
                         continue;
                     }
                     opened => return opened,
@@ -198,6 +219,10 @@ impl PcscContext {
     }
 }
 
+fn deadline(last_use: Instant, limit: Option<Duration>) -> Option<Instant> {
+    last_use.checked_add(limit?)
+}
+
 fn text(name: &CStr) -> String {
     name.to_string_lossy().into_owned()
 }
@@ -211,8 +236,14 @@ pub struct PcscCard {
 }
 
 impl PcscCard {
-    /// After how much silence Windows resets a card that a program holds; other systems do not.
-    pub const WINDOWS_IDLE_LIMIT: Duration = Duration::from_secs(5);
+    /// After how much silence the host resets a card that a program holds: Windows after five
+    /// seconds. (Its documentation says so of a card held in a transaction; for one held exclusively
+    /// it is the careful reading.) pcsc-lite never does.
+    pub const IDLE_LIMIT: Option<Duration> = if cfg!(windows) {
+        Some(Duration::from_secs(5))
+    } else {
+        None
+    };
 
     /// The reader's name.
     #[must_use]
@@ -269,11 +300,7 @@ impl PcscCard {
     /// not called; nothing if it does not do so.
     #[must_use]
     pub fn idle_deadline(&self) -> Option<Instant> {
-        if cfg!(windows) {
-            self.last_use.checked_add(Self::WINDOWS_IDLE_LIMIT)
-        } else {
-            None
-        }
+        deadline(self.last_use, Self::IDLE_LIMIT)
     }
 
     /// The reader's own functions, if it is an ACR122U or a relative of it, by pseudo-APDUs.
@@ -292,23 +319,50 @@ impl PcscCard {
     }
 
     fn transmit(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, PcscError> {
-        let len = match self.card.transmit(command, reply) {
-            Ok(reply) => reply.len(),
-            Err(error @ (pcsc::Error::NotTransacted | pcsc::Error::CommError)) => {
-                // The service only knows that nothing came back; whether the card is still there
-                // is another question.
-                return Err(match self.card.status2_owned() {
-                    Err(pcsc::Error::RemovedCard | pcsc::Error::NoSmartcard) => {
-                        PcscError::CardRemoved
-                    }
-                    Err(pcsc::Error::ResetCard) => PcscError::CardReset,
-                    _ => PcscError::from_pcsc(error),
-                });
+        match self.card.transmit(command, reply).map(<[u8]>::len) {
+            Ok(0) => Err(self.explain(PcscError::EmptyReply)),
+            Ok(len) => {
+                self.last_use = Instant::now();
+                Ok(len)
             }
-            Err(error) => return Err(PcscError::from_pcsc(error)),
-        };
-        self.last_use = Instant::now();
-        Ok(len)
+            Err(error) => Err(match PcscError::from_pcsc(error) {
+                silence @ PcscError::CardMute => self.explain(silence),
+                error => error,
+            }),
+        }
+    }
+
+    /// Why no answer has come: the service at first only knows that none has.
+    fn explain(&self, silence: PcscError) -> PcscError {
+        let until = Instant::now() + NOTICE;
+        explain(
+            silence,
+            || self.card.status2_owned().map(drop),
+            || {
+                std::thread::sleep(PAUSE);
+                Instant::now() < until
+            },
+        )
+    }
+}
+
+/// Asks until the service knows of a reason, or until it is no use to wait on.
+fn explain(
+    silence: PcscError,
+    ask: impl Fn() -> Result<(), pcsc::Error>,
+    wait: impl Fn() -> bool,
+) -> PcscError {
+    loop {
+        match ask().map_err(PcscError::from_pcsc) {
+            Err(
+                reason @ (PcscError::CardRemoved
+                | PcscError::CardReset
+                | PcscError::ReaderGone
+                | PcscError::NoService),
+            ) => return reason,
+            Ok(()) | Err(_) if wait() => {}
+            Ok(()) | Err(_) => return silence,
+        }
     }
 }
 
@@ -323,13 +377,86 @@ impl Link for PcscCard {
 impl Transport for PcscCard {
     fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, PcscError> {
         let len = self.transmit(command, reply)?;
-        match reply.get(..len).unwrap_or_default() {
-            [] => Err(PcscError::EmptyReply),
-            // A DESFire has no status word 63xx: it is the reader that speaks.
-            [0x63, low] => Err(PcscError::ReaderStatus(StatusWord(u16::from_be_bytes([
-                0x63, *low,
-            ])))),
-            _ => Ok(len),
+        match reader_status(reply.get(..len).unwrap_or_default()) {
+            // Mostly because the card has left.
+            Some(status) => Err(self.explain(PcscError::ReaderStatus(status))),
+            None => Ok(len),
         }
+    }
+}
+
+/// A DESFire has no status word 63xx: where one comes, it is the reader that speaks.
+fn reader_status(reply: &[u8]) -> Option<StatusWord> {
+    match reply {
+        [0x63, low] => Some(StatusWord(u16::from_be_bytes([0x63, *low]))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// What the service says, one answer after the other; the last one for ever.
+    fn explained(silence: PcscError, answers: &[Result<(), pcsc::Error>]) -> (PcscError, usize) {
+        let asked = Cell::new(0);
+        let error = explain(
+            silence,
+            || {
+                asked.set(asked.get() + 1);
+                answers[asked.get().min(answers.len()) - 1]
+            },
+            || asked.get() < 10,
+        );
+        (error, asked.get())
+    }
+
+    #[test]
+    fn silence_is_explained() {
+        use pcsc::Error;
+        let mute = PcscError::CardMute;
+        for (answers, error, asked) in [
+            (&[Err(Error::RemovedCard)][..], PcscError::CardRemoved, 1),
+            (
+                &[Ok(()), Ok(()), Err(Error::RemovedCard)],
+                PcscError::CardRemoved,
+                3,
+            ),
+            (&[Ok(()), Err(Error::ResetCard)], PcscError::CardReset, 2),
+            (&[Err(Error::ReaderUnavailable)], PcscError::ReaderGone, 1),
+            (&[Err(Error::NoService)], PcscError::NoService, 1),
+            (&[Ok(())], PcscError::CardMute, 10),
+            // Of no use.
+            (&[Err(Error::CommError)], PcscError::CardMute, 10),
+        ] {
+            assert_eq!(explained(mute.clone(), answers), (error, asked));
+        }
+        let (error, _) = explained(PcscError::EmptyReply, &[Ok(())]);
+        assert_eq!(error, PcscError::EmptyReply);
+    }
+
+    #[test]
+    fn the_reader_is_not_the_card() {
+        assert_eq!(reader_status(&[0x63, 0x00]), Some(StatusWord(0x6300)));
+        assert_eq!(reader_status(&[0x63, 0x27]), Some(StatusWord(0x6327)));
+        for card in [
+            &[0x91, 0x63][..],
+            &[0x63],
+            &[0x63, 0x00, 0x91, 0x00],
+            &[0x90, 0x00],
+            &[],
+        ] {
+            assert_eq!(reader_status(card), None, "{card:02X?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_counts_from_the_last_use() {
+        let now = Instant::now();
+        let limit = Duration::from_secs(5);
+        assert_eq!(deadline(now, Some(limit)), Some(now + limit));
+        assert_eq!(deadline(now, None), None);
+        assert_eq!(PcscCard::IDLE_LIMIT.is_some(), cfg!(windows));
     }
 }
