@@ -218,6 +218,10 @@ fn purchase(place: &Place) -> Ended {
     let mut desk = Desk::new(AnyReader::Pcsc(Box::new(place.connect())), false);
     let result = tap::purchase(&mut desk, &layout, uid(), &mut tap::Repeating(2));
     let exchanges = desk.take_traffic().exchanges.try_into().unwrap();
+    if result.is_ok() {
+        // The card is killed too late: the service has to notice before it is let go.
+        thread::sleep(Duration::from_secs(1));
+    }
     let error = result.err().map(
         |error| match error.downcast_ref::<RunError<ReaderError>>() {
             Some(RunError::Transport {
@@ -437,4 +441,29 @@ fn a_second_program_is_told_and_does_not_disturb_the_first() {
     report(&format!(
         "two programs: the second was told so, {others} more attempts were turned away, the first finished"
     ));
+}
+
+#[test]
+#[ignore = "stops the pcscd whose process id is in PCSCD_PID: run .ci/pcsc"]
+fn a_service_that_ends_is_told_from_a_card_that_leaves() {
+    let place = Place::new(0);
+    let _card = place.put(&Card::new(uid()).save(), &[]);
+    let mut held = place.connect();
+    let mut session = Session::new();
+    session.get_version().run(&mut held).unwrap();
+    let pid = env::var("PCSCD_PID").expect("PCSCD_PID");
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    let until = Instant::now() + PATIENCE;
+    let error = loop {
+        match session.free_mem().run(&mut held) {
+            Ok(_) => assert!(Instant::now() < until, "the service goes on"),
+            Err(error) => break error,
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    match error {
+        RunError::Transport { error, .. } => assert_eq!(error, PcscError::NoService),
+        other => panic!("{other}"),
+    }
 }
