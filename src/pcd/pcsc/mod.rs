@@ -121,7 +121,8 @@ impl PcscContext {
     /// and connects to it. With a time-out of zero it looks once.
     ///
     /// # Errors
-    /// [`PcscError::NoCard`] after `timeout`; [`PcscError::ReaderBusy`] if another program keeps the
+    /// [`PcscError::NoCard`] after `timeout`; [`PcscError::ReaderGone`] if every such reader is
+    /// unplugged meanwhile; [`PcscError::ReaderBusy`] if another program keeps the
     /// card for two seconds; otherwise as [`PcscContext::connect`].
     pub fn wait_for_card(
         &self,
@@ -139,7 +140,15 @@ impl PcscContext {
             let left = timeout.saturating_sub(started.elapsed());
             match self.context.get_status_change(left, &mut states) {
                 Ok(()) | Err(pcsc::Error::Timeout) => {}
+                // No card takes part in this: it is the service that has ended.
+                Err(pcsc::Error::CommError) => return Err(PcscError::NoService),
                 Err(error) => return Err(PcscError::from_pcsc(error)),
+            }
+            if states
+                .iter()
+                .all(|state| state.event_state().contains(State::UNKNOWN))
+            {
+                return Err(PcscError::ReaderGone);
             }
             let with_card = states
                 .iter()
