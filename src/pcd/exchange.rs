@@ -101,8 +101,8 @@ pub trait Machine {
     /// The first bytes for the card.
     ///
     /// # Errors
-    /// Always with [`crate::Outcome::NotSent`]: the caller's parameters are wrong, or the
-    /// session is lost.
+    /// With [`crate::Outcome::NotSent`]: the caller's parameters are wrong, or the session is lost.
+    /// Only a machine that has sent something and is started again says [`crate::Outcome::Unknown`].
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error>;
 
     /// Takes in what the card has answered.
@@ -191,8 +191,8 @@ pub struct Exchange<H: Holder, C: Command> {
     command: Result<C, Misuse>,
     code: CommandCode,
     state: State,
-    /// Whether changes were pending before this command.
-    pending_before: bool,
+    /// The command itself has gone out, or may have.
+    sent: bool,
     round: Round,
 }
 
@@ -203,7 +203,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             code: command.as_ref().map_or(C::CODE, Command::code),
             command,
             state: State::Fresh,
-            pending_before: false,
+            sent: false,
             round: Round::new(),
         }
     }
@@ -216,6 +216,11 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         Error::not_sent(self.code, misuse).session_gone(H::OWNED)
     }
 
+    fn out_of_turn(&mut self) -> Error {
+        let lost = self.holder.inner().ready().is_err();
+        Error::out_of_turn(self.code, self.sent).session_gone(H::OWNED || lost)
+    }
+
     /// Checks the command itself and makes its first frame. Until it succeeds nothing has changed.
     fn begin_command(&mut self) -> Result<(), Misuse> {
         let command = self.command.as_ref().map_err(|misuse| *misuse)?;
@@ -223,9 +228,8 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         let protection = command.protection(inner)?;
         self.round.begin(&mut inner.channel, command, protection)?;
         inner.busy = true;
-        self.pending_before = inner.place.pending;
-        inner.place.pending |= command.leaves_pending(inner);
         self.state = State::Running;
+        self.sent = true;
         Ok(())
     }
 
@@ -256,9 +260,6 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             error.outcome = Outcome::NotSent;
             error.while_asking = true;
         } else if refused {
-            // The card drops a transaction with any error, and this command has added nothing.
-            let nothing = kind == ErrorKind::Refused(Status::NoChanges);
-            inner.place.pending = self.pending_before && !nothing;
             let half_done = self.round.continued
                 && self
                     .command
@@ -268,7 +269,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                 error.outcome = Outcome::Unknown;
             }
         }
-        inner.after_failure(refused);
+        inner.after_failure(kind, refused);
         error.session_lost = H::OWNED || inner.ready().is_err();
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
@@ -348,11 +349,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
     fn advance(&mut self, reply: &[u8]) -> Result<Option<C::Output>, ErrorKind> {
         let command = self.command.as_mut().map_err(|misuse| *misuse)?;
         let inner = self.holder.inner();
-        let too_long = if command.open_ended() {
-            ErrorKind::Misuse(Misuse::AnswerTooLong)
-        } else {
-            ErrorKind::Malformed(Malformed::TooLong)
-        };
+        let too_long = command.too_long();
         let explain = |kind| match kind {
             ErrorKind::Malformed(Malformed::TooLong) => too_long,
             kind => kind,
@@ -380,6 +377,9 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                     .round
                     .open(&mut inner.channel, command.buffer())
                     .map_err(explain)?;
+                if command.leaves_pending(inner) {
+                    inner.place.changed();
+                }
                 let output = command.finish(inner, len)?;
                 // What the command collected in itself is decoded; a caller's buffer is not there
                 // any more.
@@ -421,7 +421,7 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
 
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
         if self.state != State::Fresh {
-            return Err(self.not_sent(Misuse::OutOfTurn));
+            return Err(self.out_of_turn());
         }
         self.round.format = format;
         let begun = match (self.holder.inner().ready(), &self.command) {
@@ -445,7 +445,7 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
         match self.state {
             State::Asking => self.step_asking(reply),
             State::Running => self.step_running(reply),
-            State::Fresh | State::Over => Err(self.not_sent(Misuse::OutOfTurn)),
+            State::Fresh | State::Over => Err(self.out_of_turn()),
         }
     }
 }

@@ -209,6 +209,31 @@ impl Key {
         }
     }
 
+    /// Whether both are the same key of the same version, compared in constant time.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let same = self.bytes.ct_eq(&other.bytes) & self.version().ct_eq(&other.version());
+        self.key_type == other.key_type && same.into()
+    }
+
+    /// The key with which an application of `family` starts once this one is the card's default
+    /// key (see [`crate::Session::set_default_key`]): its first 16 or 24 bytes, filled up with zeros.
+    /// The version goes along in AES applications; in others it is in the bits, as ever.
+    ///
+    /// Source: liblogicalaccess alone; not recorded.
+    ///
+    /// # Errors
+    /// [`KeyError::Ambiguous`] if the halves of the 2K3DES key that results differ in low bits only.
+    pub fn in_new_application(&self, family: KeyFamily) -> Result<Self, KeyError> {
+        let mut sixteen = Zeroizing::new([0; 16]);
+        sixteen.copy_from_slice(self.bytes.get(..16).unwrap_or_default());
+        match family {
+            KeyFamily::Des | KeyFamily::Unknown => Self::two_key_3des(*sixteen),
+            KeyFamily::ThreeKey3Des => Ok(Self::three_key_3des(self.bytes)),
+            KeyFamily::Aes => Ok(Self::aes(*sixteen).with_version(self.version())),
+        }
+    }
+
     /// The bytes as the card stores them and ChangeKey sends them: 16, or 24 for 3K3DES.
     pub(in crate::pcd) fn stored(&self) -> &[u8] {
         self.bytes
@@ -308,6 +333,27 @@ mod tests {
             ));
         }
         assert_eq!(Key::zero(KeyFamily::ThreeKey3Des).stored(), [0; 24]);
+    }
+
+    #[test]
+    fn sameness_and_default_keys() {
+        let aes = Key::aes([5; 16]).with_version(3);
+        assert!(aes.is_same_as(&aes.clone()));
+        assert!(!aes.is_same_as(&Key::aes([5; 16])));
+        assert!(!aes.is_same_as(&Key::aes([4; 16]).with_version(3)));
+        assert!(!Key::zero(KeyFamily::Aes).is_same_as(&Key::zero(KeyFamily::Des)));
+        let des = aes.in_new_application(KeyFamily::Des).unwrap();
+        assert_eq!((des.key_type(), des.version()), (KeyType::Des, 0xFF));
+        let long = aes.in_new_application(KeyFamily::ThreeKey3Des).unwrap();
+        assert_eq!(
+            (&long.stored()[..16], &long.stored()[16..]),
+            (&[5; 16][..], &[0; 8][..])
+        );
+        assert!(
+            aes.in_new_application(KeyFamily::Aes)
+                .unwrap()
+                .is_same_as(&aes)
+        );
     }
 
     #[test]

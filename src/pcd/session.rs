@@ -16,7 +16,7 @@ use crate::pcd::auth::{Authenticate, SessionKey};
 use crate::pcd::channel::Channel;
 use crate::pcd::key::Key;
 use crate::pcd::protection::FileCache;
-use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType};
+use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType, Status};
 
 /// Mark of a session without authentication.
 #[derive(Debug)]
@@ -75,8 +75,18 @@ pub struct Inner {
 pub(in crate::pcd) struct Place {
     pub(in crate::pcd) level: Level,
     pub(in crate::pcd) files: FileCache,
-    /// Changes may be waiting for CommitTransaction; they outlive an authentication.
-    pub(in crate::pcd) pending: bool,
+    /// Outlives an authentication.
+    pub(in crate::pcd) pending: Pending,
+}
+
+/// What may be waiting for CommitTransaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pcd) enum Pending {
+    Nothing,
+    Changes,
+    /// There were changes, and then the card refused something: it has dropped them. What has been
+    /// changed since would be only a part of what belongs together.
+    Broken,
 }
 
 /// What is selected.
@@ -91,6 +101,13 @@ pub(in crate::pcd) enum Level {
 impl Place {
     pub(in crate::pcd) fn is_picc(&self) -> bool {
         self.level == Level::Picc
+    }
+
+    /// Something now waits for CommitTransaction.
+    pub(in crate::pcd) fn changed(&mut self) {
+        if self.pending == Pending::Nothing {
+            self.pending = Pending::Changes;
+        }
     }
 }
 
@@ -113,12 +130,16 @@ impl Inner {
         }
     }
 
-    /// An exchange has ended in an error. Without authentication a refusal changes nothing:
-    /// there is no chain that could have broken.
-    pub(in crate::pcd) fn after_failure(&mut self, refused: bool) {
+    /// An exchange has ended in an error. Without authentication a refusal breaks no chain, and the
+    /// session goes on; but the card drops a transaction with any error.
+    pub(in crate::pcd) fn after_failure(&mut self, kind: ErrorKind, refused: bool) {
         self.busy = false;
         if !(matches!(self.channel, Channel::Open) && refused) {
             self.lose();
+        } else if kind == ErrorKind::Refused(Status::NoChanges) {
+            self.place.pending = Pending::Nothing;
+        } else if self.place.pending == Pending::Changes {
+            self.place.pending = Pending::Broken;
         }
     }
 
@@ -126,7 +147,7 @@ impl Inner {
     pub(in crate::pcd) fn lose(&mut self) {
         self.channel = Channel::Lost;
         self.place.files = FileCache::EMPTY;
-        self.place.pending = false;
+        self.place.pending = Pending::Nothing;
     }
 
     /// Remembers a file's settings as the card has told them. Only in an EV1 session they are
@@ -149,7 +170,9 @@ impl Inner {
 
     /// Neither authentication nor changes that wait.
     pub(in crate::pcd) const fn nothing_open(&self) -> bool {
-        matches!(self.channel, Channel::Open) && !self.busy && !self.place.pending
+        matches!(self.channel, Channel::Open)
+            && !self.busy
+            && matches!(self.place.pending, Pending::Nothing)
     }
 
     pub(in crate::pcd) const fn require_no_ev1_session(&self) -> Result<(), Misuse> {
@@ -201,7 +224,7 @@ impl Session<Unauthenticated> {
                 place: Place {
                     level,
                     files: FileCache::EMPTY,
-                    pending: false,
+                    pending: Pending::Nothing,
                 },
             },
             state: PhantomData,
@@ -262,11 +285,16 @@ impl<S> Session<S> {
         self.inner.ready().is_err()
     }
 
+    /// Whether EV1 messaging protects it: a MAC over every command and reply.
+    pub(crate) const fn is_ev1(&self) -> bool {
+        matches!(self.inner.channel, Channel::Ev1(_))
+    }
+
     /// Tells the session the settings of a file, so that it needs not ask the card for them.
     ///
-    /// They decide in which mode the file's data travel. Wrong settings make the card refuse;
-    /// they never make the library take data for authentic that are not protected as stated
-    /// here.
+    /// They decide in which mode the file's data travel, and how long a read to the end must be.
+    /// Wrong settings make the card refuse or the answer; they never make the library take data for
+    /// authentic that are not protected as stated here.
     pub fn assume_file_settings(&mut self, file: FileNo, settings: &FileSettings) {
         self.inner.place.files.put(file, settings, true);
     }
