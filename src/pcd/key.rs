@@ -345,8 +345,15 @@ mod tests {
         let des = aes.in_new_application(KeyFamily::Des).unwrap();
         assert_eq!((des.key_type(), des.version()), (KeyType::Des, 0xFF));
         let long = aes.in_new_application(KeyFamily::ThreeKey3Des).unwrap();
-        assert_eq!((&long.stored()[..16], &long.stored()[16..]), (&[5; 16][..], &[0; 8][..]));
-        assert!(aes.in_new_application(KeyFamily::Aes).unwrap().is_same_as(&aes));
+        assert_eq!(
+            (&long.stored()[..16], &long.stored()[16..]),
+            (&[5; 16][..], &[0; 8][..])
+        );
+        assert!(
+            aes.in_new_application(KeyFamily::Aes)
+                .unwrap()
+                .is_same_as(&aes)
+        );
     }
 
     #[test]

@@ -223,7 +223,9 @@ where
         let (found, info) = self.hand.key_settings().await?;
         let asked = self.key_info(app)?;
         if found != settings || info.family() != asked.family() || info.keys() != asked.keys() {
-            return Err(Fault::NotAsAsked("the new application has other key settings"));
+            return Err(Fault::NotAsAsked(
+                "the new application has other key settings",
+            ));
         }
         Ok(())
     }

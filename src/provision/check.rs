@@ -10,7 +10,9 @@ use super::layout::{
     RecordsLayout,
 };
 use super::memory;
-use crate::wire::{Access, ChangeKeyAccess, IsoFileId, KeyFamily, KeyFlags, KeyInfo, U24, ValueFlags};
+use crate::wire::{
+    Access, ChangeKeyAccess, IsoFileId, KeyFamily, KeyFlags, KeyInfo, U24, ValueFlags,
+};
 
 const MAX_APPLICATIONS: usize = 28;
 const MAX_FILES: usize = 32;
@@ -144,7 +146,10 @@ impl Layout {
             None => String::new(),
         };
         let file = |app: usize, file: usize| {
-            let number = self.applications.get(app).and_then(|app| app.files.get(file));
+            let number = self
+                .applications
+                .get(app)
+                .and_then(|app| app.files.get(file));
             let number = number.map_or(String::new(), |file| file.number.to_string());
             format!("{}, file {number}", application(app))
         };
@@ -208,7 +213,10 @@ impl Check<'_> {
                 "the card itself has one key only, so that no other can change keys",
             );
         }
-        let frozen = !picc.settings.flags.contains(KeyFlags::MASTER_KEY_CHANGEABLE);
+        let frozen = !picc
+            .settings
+            .flags
+            .contains(KeyFlags::MASTER_KEY_CHANGEABLE);
         if frozen && !picc.key.older.is_empty() {
             self.wrong(Place::PiccSettings, FROZEN_BUT_OLDER);
         }
@@ -267,7 +275,10 @@ impl Check<'_> {
             if name.as_bytes() == PICC_DF_NAME {
                 self.wrong(place, "this is the DF name of the card itself");
             }
-            if before.iter().any(|other| other.df_name.as_ref() == Some(name)) {
+            if before
+                .iter()
+                .any(|other| other.df_name.as_ref() == Some(name))
+            {
                 self.wrong(place, "another application has this DF name");
             }
         }
@@ -352,14 +363,26 @@ impl Check<'_> {
         self.rights(Place::Rights(app_index, index), app, file);
         let content = Place::Content(app_index, index);
         match &file.kind {
-            FileKind::Standard { size, content: bytes } | FileKind::Backup { size, content: bytes } => {
+            FileKind::Standard {
+                size,
+                content: bytes,
+            }
+            | FileKind::Backup {
+                size,
+                content: bytes,
+            } => {
                 self.size(place, "size", *size, 1);
                 if bytes.len() > usize::try_from(*size).unwrap_or(usize::MAX) {
                     let reason = format!("{} bytes do not fit into {size}", bytes.len());
                     self.wrong(content, reason);
                 }
             }
-            FileKind::Value { lower, upper, value, flags } => {
+            FileKind::Value {
+                lower,
+                upper,
+                value,
+                flags,
+            } => {
                 if lower >= upper {
                     self.wrong(place, "the upper limit must be higher than the lower");
                 } else if !(*lower..=*upper).contains(value) {
@@ -433,7 +456,10 @@ impl Check<'_> {
                 self.wrong(content, "an empty record");
             }
             if record.len() > size {
-                let reason = format!("a record of {} bytes does not fit into {size}", record.len());
+                let reason = format!(
+                    "a record of {} bytes does not fit into {size}",
+                    record.len()
+                );
                 self.wrong(content, reason);
             }
         }
@@ -454,5 +480,4 @@ impl Check<'_> {
     }
 }
 
-const FROZEN_BUT_OLDER: &str =
-    "these settings freeze a key for which older ones are listed: cards that have them could never get the new one";
+const FROZEN_BUT_OLDER: &str = "these settings freeze a key for which older ones are listed: cards that have them could never get the new one";

@@ -8,8 +8,8 @@ use rand_core::TryCryptoRng;
 use super::driver::Counted;
 use crate::error::{Error, Misuse};
 use crate::wire::{
-    Aid, AuthScheme, CommandCode, FileNo, FileSettings, IsoFileId, KeyInfo, KeyNo, KeySettings, KeyType, Status,
-    Uid, Version,
+    Aid, AuthScheme, CommandCode, FileNo, FileSettings, IsoFileId, KeyInfo, KeyNo, KeySettings,
+    KeyType, Status, Uid, Version,
 };
 use crate::{AsyncTransport, Authenticated, Key, Machine as _, RunError, Session, Unauthenticated};
 use alloc::vec;
@@ -82,10 +82,20 @@ where
     }
 
     /// Selects, so that nobody is authenticated and nothing is pending.
+    ///
+    /// A card whose last answer was lost may be in the middle of a chain, and then only drops that: it
+    /// is asked a second time, as this changes nothing that lasts.
     pub(super) async fn select(&mut self, aid: Aid) -> Answer<(), T> {
         self.held = Held::Nothing;
         let selecting = Session::new().select_application(aid);
-        self.held = Held::Nobody(selecting.run_async(&mut self.wire).await?);
+        let session = match selecting.run_async(&mut self.wire).await {
+            Err(error) if error.status() == Some(Status::CommandAborted) => {
+                let selecting = Session::new().select_application(aid);
+                selecting.run_async(&mut self.wire).await?
+            }
+            other => other?,
+        };
+        self.held = Held::Nobody(session);
         Ok(())
     }
 
@@ -152,7 +162,9 @@ where
     }
 
     /// The authenticated session, for what needs one.
-    pub(super) fn somebody(&mut self) -> Option<(&mut Session<Authenticated>, &mut Counted<'a, T>)> {
+    pub(super) fn somebody(
+        &mut self,
+    ) -> Option<(&mut Session<Authenticated>, &mut Counted<'a, T>)> {
         match &mut self.held {
             Held::Somebody(session) => Some((session, &mut self.wire)),
             Held::Nothing | Held::Nobody(_) => None,
@@ -231,8 +243,7 @@ where
         record_size: u32,
         buffer: &mut [u8],
     ) -> Answer<(), T> {
-        ask!(self, session => session.read_records(file, 0, count, record_size, buffer))
-            .map(|_| ())
+        ask!(self, session => session.read_records(file, 0, count, record_size, buffer)).map(|_| ())
     }
 
     pub(super) async fn value(&mut self, file: FileNo) -> Answer<i32, T> {

@@ -125,7 +125,9 @@ pub enum KeyFault {
         why: KeyError,
     },
     /// It is of another type than the application's keys.
-    #[error("the key '{name}' of version {version:02X} is a {found} key, and a {expected} key belongs there")]
+    #[error(
+        "the key '{name}' of version {version:02X} is a {found} key, and a {expected} key belongs there"
+    )]
     Family {
         /// Its name.
         name: String,

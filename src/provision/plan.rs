@@ -30,8 +30,7 @@ use crate::wire::{
 };
 
 /// Without these, key settings freeze something for ever.
-const NOT_FROZEN: KeyFlags =
-    KeyFlags::MASTER_KEY_CHANGEABLE.union(KeyFlags::SETTINGS_CHANGEABLE);
+const NOT_FROZEN: KeyFlags = KeyFlags::MASTER_KEY_CHANGEABLE.union(KeyFlags::SETTINGS_CHANGEABLE);
 
 const MAX_APPLICATIONS: usize = 28;
 
@@ -127,14 +126,29 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     SetDefaultKey,
-    CreateApplication { settings: KeySettings },
-    EnterApplication { settings: KeySettings },
-    CreateFile { file: usize },
+    CreateApplication {
+        settings: KeySettings,
+    },
+    EnterApplication {
+        settings: KeySettings,
+    },
+    CreateFile {
+        file: usize,
+    },
     /// `from`: how many records are there already.
-    Fill { file: usize, from: u32 },
+    Fill {
+        file: usize,
+        from: u32,
+    },
     /// `under`: the key that may; nothing if everybody may.
-    SetRights { file: usize, under: Option<KeyNo> },
-    ChangeKey { key_no: KeyNo, under: KeyNo },
+    SetRights {
+        file: usize,
+        under: Option<KeyNo>,
+    },
+    ChangeKey {
+        key_no: KeyNo,
+        under: KeyNo,
+    },
     KeySettings(KeySettings),
     SetAts,
     DisableFormat,
@@ -184,13 +198,24 @@ impl fmt::Display for Plan {
         for problem in &self.problems {
             writeln!(f, "  PROBLEM  {problem}")?;
         }
-        let mark = if self.is_possible() { "to do" } else { "not done" };
+        let mark = if self.is_possible() {
+            "to do"
+        } else {
+            "not done"
+        };
         for (number, step) in (1..).zip(&self.steps) {
-            let ever = if step.is_irreversible() { " (for ever)" } else { "" };
+            let ever = if step.is_irreversible() {
+                " (for ever)"
+            } else {
+                ""
+            };
             writeln!(f, "  {mark:<8} {number}. {step}{ever}")?;
         }
         for held in &self.held_back {
-            writeln!(f, "  held     {held}: can never be undone, and was not asked for")?;
+            writeln!(
+                f,
+                "  held     {held}: can never be undone, and was not asked for"
+            )?;
         }
         if self.is_done() {
             writeln!(f, "  nothing is to be done")?;
@@ -383,16 +408,27 @@ impl Planner<'_> {
     /// ISO FIDs and DF names are unique on a card, and cannot be changed.
     fn names(&mut self) {
         let Some(names) = &self.survey.names else {
-            if self.layout.applications.iter().any(|app| app.iso_file_id.is_some()) {
-                self.found(Place::Layout, "the card does not tell ISO FIDs and DF names");
+            if self
+                .layout
+                .applications
+                .iter()
+                .any(|app| app.iso_file_id.is_some())
+            {
+                self.found(
+                    Place::Layout,
+                    "the card does not tell ISO FIDs and DF names",
+                );
             }
             return;
         };
         for (index, app) in self.layout.applications.iter().enumerate() {
             let place = Place::Application(index);
-            let Some(file_id) = app.iso_file_id else { continue };
+            let Some(file_id) = app.iso_file_id else {
+                continue;
+            };
             for other in names.iter().filter(|other| other.aid != app.aid) {
-                if other.file_id == file_id || (app.df_name.is_some() && other.df_name == app.df_name)
+                if other.file_id == file_id
+                    || (app.df_name.is_some() && other.df_name == app.df_name)
                 {
                     let reason = format!(
                         "application {} on the card has its ISO FID or DF name",
@@ -489,7 +525,12 @@ impl Planner<'_> {
 
     fn fill(&mut self, app: usize, file: usize, from: u32) {
         let (level, place) = (Level::App(app), Place::File(app, file));
-        self.step(level, place, Action::Fill { file, from }, "write its content");
+        self.step(
+            level,
+            place,
+            Action::Fill { file, from },
+            "write its content",
+        );
         let action = Action::SetRights {
             file,
             under: Some(KeyNo::MASTER),
@@ -505,8 +546,12 @@ impl Planner<'_> {
         found: &KeyFound,
         under: KeyNo,
     ) {
-        let Ok(key_no) = KeyNo::new(number) else { return };
-        let from = found.known().map_or(String::new(), |origin| format!(", until now {origin}"));
+        let Ok(key_no) = KeyNo::new(number) else {
+            return;
+        };
+        let from = found
+            .known()
+            .map_or(String::new(), |origin| format!(", until now {origin}"));
         let what = format!("change to {}{from}", slot.key);
         let place = level.key_place(key_no);
         self.step(level, place, Action::ChangeKey { key_no, under }, what);
@@ -562,7 +607,12 @@ impl Planner<'_> {
             // What is frozen already was not frozen by this.
             if now != end {
                 let what = format!("set to {:02X}", end.to_byte());
-                self.step(level, Place::Settings(index), Action::KeySettings(end), what);
+                self.step(
+                    level,
+                    Place::Settings(index),
+                    Action::KeySettings(end),
+                    what,
+                );
             }
         } else {
             self.finish_settings(level, Place::Settings(index), now, end);
@@ -587,10 +637,17 @@ impl Planner<'_> {
         {
             now.change_key = ChangeKeyAccess::MasterKey;
             let what = format!("set to {:02X} as long as keys are changed", now.to_byte());
-            self.step(level, Place::Settings(index), Action::KeySettings(now), what);
+            self.step(
+                level,
+                Place::Settings(index),
+                Action::KeySettings(now),
+                what,
+            );
         }
         for (number, (slot, key)) in keys().skip(1).filter(|(_, (_, key))| stale(key)) {
-            let Ok(key_no) = KeyNo::new(number) else { continue };
+            let Ok(key_no) = KeyNo::new(number) else {
+                continue;
+            };
             let under = match now.change_key {
                 ChangeKeyAccess::MasterKey => Some(KeyNo::MASTER),
                 ChangeKeyAccess::SameKey => Some(key_no),
@@ -632,7 +689,10 @@ impl Planner<'_> {
             let there = files.iter().find(|(other, _)| *other == file.number);
             match there {
                 None => {
-                    if file.iso_file_id.is_some_and(|id| found.iso_ids.contains(&id)) {
+                    if file
+                        .iso_file_id
+                        .is_some_and(|id| found.iso_ids.contains(&id))
+                    {
                         let reason = "another file has its ISO FID".to_string();
                         self.problem(ProblemKind::NameTaken, Place::File(index, number), reason);
                     }
@@ -698,7 +758,10 @@ impl Planner<'_> {
         };
         match under {
             Some(under) => {
-                let action = Action::SetRights { file: number, under };
+                let action = Action::SetRights {
+                    file: number,
+                    under,
+                };
                 self.step(Level::App(app), place, action, what);
             }
             None => self.problem(
@@ -713,8 +776,12 @@ impl Planner<'_> {
     fn fill_on(&mut self, app: usize, number: usize, file: &FileLayout, settings: &FileSettings) {
         let (there, wanted) = match (&settings.detail, &file.kind) {
             (
-                FileDetail::LinearRecord { current_records, .. }
-                | FileDetail::CyclicRecord { current_records, .. },
+                FileDetail::LinearRecord {
+                    current_records, ..
+                }
+                | FileDetail::CyclicRecord {
+                    current_records, ..
+                },
                 FileKind::Linear(records) | FileKind::Cyclic(records),
             ) => (
                 current_records.get(),
@@ -754,7 +821,12 @@ impl Planner<'_> {
                 self.step(level, Place::Picc, Action::SetAts, "set the ATS");
             }
             if layout.disable_format && self.options.irreversible {
-                self.step(level, Place::Picc, Action::DisableFormat, "disable FormatPICC");
+                self.step(
+                    level,
+                    Place::Picc,
+                    Action::DisableFormat,
+                    "disable FormatPICC",
+                );
             }
         }
         if rest && layout.disable_format && !self.options.irreversible && self.configuration_due() {
@@ -792,18 +864,31 @@ impl Planner<'_> {
 /// Whether two files are of the same type, size and limits, whatever they hold.
 pub(super) fn same_kind(wanted: &FileDetail, found: &FileDetail) -> bool {
     let stripped = |detail: &FileDetail| match *detail {
-        FileDetail::Value { lower, upper, flags, .. } => FileDetail::Value {
+        FileDetail::Value {
+            lower,
+            upper,
+            flags,
+            ..
+        } => FileDetail::Value {
             lower,
             upper,
             limited_credit: 0,
             flags: flags & (ValueFlags::LIMITED_CREDIT | ValueFlags::FREE_GET_VALUE),
         },
-        FileDetail::LinearRecord { record_size, max_records, .. } => FileDetail::LinearRecord {
+        FileDetail::LinearRecord {
+            record_size,
+            max_records,
+            ..
+        } => FileDetail::LinearRecord {
             record_size,
             max_records,
             current_records: crate::wire::U24::ZERO,
         },
-        FileDetail::CyclicRecord { record_size, max_records, .. } => FileDetail::CyclicRecord {
+        FileDetail::CyclicRecord {
+            record_size,
+            max_records,
+            ..
+        } => FileDetail::CyclicRecord {
             record_size,
             max_records,
             current_records: crate::wire::U24::ZERO,
@@ -815,7 +900,11 @@ pub(super) fn same_kind(wanted: &FileDetail, found: &FileDetail) -> bool {
 
 /// The rights that a file is created with.
 pub(super) fn first_rights(file: &FileLayout) -> AccessRights {
-    if file.has_content() { FILLING } else { file.rights }
+    if file.has_content() {
+        FILLING
+    } else {
+        file.rights
+    }
 }
 
 fn describe(file: &FileLayout) -> String {
@@ -823,7 +912,12 @@ fn describe(file: &FileLayout) -> String {
     match &file.kind {
         FileKind::Standard { size, .. } => format!("standard data, {size} bytes, {mode}"),
         FileKind::Backup { size, .. } => format!("backup data, {size} bytes, {mode}"),
-        FileKind::Value { lower, upper, value, .. } => {
+        FileKind::Value {
+            lower,
+            upper,
+            value,
+            ..
+        } => {
             format!("value {value} between {lower} and {upper}, {mode}")
         }
         FileKind::Linear(records) => format!(

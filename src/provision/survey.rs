@@ -122,7 +122,8 @@ where
         let version = self.version().await?;
         let hidden = version.uid == Uid::HIDDEN;
         let told = (!hidden).then_some(version.uid);
-        let mut uid_disputed = matches!((ring.uid, told), (Some(given), Some(told)) if given != told);
+        let mut uid_disputed =
+            matches!((ring.uid, told), (Some(given), Some(told)) if given != told);
         if ring.uid.is_none() {
             ring.uid = told;
         }
@@ -132,7 +133,10 @@ where
             self.go_to(Aid::PICC).await?;
         }
         let layout = ring.layout;
-        let has_names = layout.applications.iter().any(|app| app.iso_file_id.is_some());
+        let has_names = layout
+            .applications
+            .iter()
+            .any(|app| app.iso_file_id.is_some());
         // Outside a session: readers do not know how the card protects this answer in one.
         let names = if has_names {
             self.be_nobody(Aid::PICC).await?;
@@ -199,7 +203,9 @@ where
             }
             for (number, slot) in (0..).zip(level.slots(ring.layout)) {
                 let shared = !slot.key.diversified || slot.older.iter().any(|key| !key.diversified);
-                let Ok(key_no) = KeyNo::new(number) else { continue };
+                let Ok(key_no) = KeyNo::new(number) else {
+                    continue;
+                };
                 if !shared {
                     continue;
                 }
@@ -236,8 +242,7 @@ where
         version: u8,
     ) -> Result<KeyFound, Halt<T::Error>> {
         for candidate in ring.candidates(level, key_no)? {
-            if candidate.key.version() == version
-                && self.prove(aid, key_no, &candidate.key).await?
+            if candidate.key.version() == version && self.prove(aid, key_no, &candidate.key).await?
             {
                 return Ok(KeyFound::Known(candidate.origin));
             }
@@ -272,7 +277,8 @@ where
             keys.push(match *known {
                 None => KeyFound::Absent,
                 Some((key_no, version)) => {
-                    self.prove_version(ring, level, key_no, aid, version).await?
+                    self.prove_version(ring, level, key_no, aid, version)
+                        .await?
                 }
             });
         }

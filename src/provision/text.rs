@@ -9,8 +9,8 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::de::{Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
 use toml::Spanned;
 
 use super::check::{LayoutError, LayoutErrors, Place};
@@ -172,7 +172,9 @@ impl TryFrom<u8> for FileNumber {
 
     fn try_from(number: u8) -> Result<Self, String> {
         let number = FileNo::new(number);
-        number.map(Self).map_err(|_| "a file number is 0 to 31".to_string())
+        number
+            .map(Self)
+            .map_err(|_| "a file number is 0 to 31".to_string())
     }
 }
 
@@ -414,7 +416,10 @@ fn one(line: Option<usize>, reason: String) -> LayoutErrors {
 /// The line of a byte, counted from 1.
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
-    before.filter(|byte| **byte == b'\n').count().saturating_add(1)
+    before
+        .filter(|byte| **byte == b'\n')
+        .count()
+        .saturating_add(1)
 }
 
 struct Reading<'t> {
@@ -568,7 +573,10 @@ impl Reading<'_> {
         let content = file.content.map(|bytes| self.at(content_place, bytes));
         let records = file.records.map(|records| self.at(content_place, records));
         // What stands there but does not belong to a file of this type.
-        let data = [("size", file.size.is_some()), ("content", content.is_some())];
+        let data = [
+            ("size", file.size.is_some()),
+            ("content", content.is_some()),
+        ];
         let value = [
             ("lower", file.lower.is_some()),
             ("upper", file.upper.is_some()),
