@@ -101,6 +101,8 @@ pub mod error;
 mod pcd;
 #[cfg(feature = "picc")]
 pub mod picc;
+#[cfg(feature = "split")]
+pub mod split;
 #[cfg(feature = "picc")]
 mod virtual_reader;
 pub mod wire;
