@@ -225,6 +225,33 @@ impl KnownFile {
     }
 }
 
+impl FileSettings {
+    /// The mode in which ReadData or ReadRecords brings this file's data to who has authenticated with
+    /// `key`; nothing if the card would refuse.
+    ///
+    /// ```
+    /// use desfire_ev1::wire::{CommMode, FileSettings, KeyNo};
+    ///
+    /// // MACed; Read 1, Write 2, Read&Write free, Change 0.
+    /// let settings = FileSettings::decode(&[0x00, 0x01, 0xE0, 0x12, 0x20, 0x00, 0x00])?;
+    /// let key = |number| KeyNo::new(number).ok();
+    /// assert_eq!(settings.reading_mode(key(1)), Some(CommMode::Mac));
+    /// // Read&Write is free: plain, whatever the file's mode.
+    /// assert_eq!(settings.reading_mode(key(0)), Some(CommMode::Plain));
+    /// # Ok::<(), desfire_ev1::wire::WireError>(())
+    /// ```
+    #[must_use]
+    pub fn reading_mode(&self, key: Option<KeyNo>) -> Option<CommMode> {
+        KnownFile::new(self, true).mode_for(Operation::Read, key)
+    }
+
+    /// The same for WriteData and WriteRecord.
+    #[must_use]
+    pub fn writing_mode(&self, key: Option<KeyNo>) -> Option<CommMode> {
+        KnownFile::new(self, true).mode_for(Operation::Write, key)
+    }
+}
+
 /// What the session remembers of all files of the application.
 ///
 /// Every byte of it is always written. In an array of `Option`s those of the `None`s would be whatever

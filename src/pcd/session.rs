@@ -199,6 +199,10 @@ impl Session<Unauthenticated> {
 
     /// For a card on which `selected` is known to be selected and nobody is authenticated, for
     /// instance because another program has selected it.
+    ///
+    /// Not for going on after a failure: changes may be pending on the card, and under D40 a refusal,
+    /// of [`Session::change_key_in_use`] for instance, need not have ended the card's authentication,
+    /// so that it would go on enciphering what this session takes for plain. Select again instead.
     #[must_use]
     pub const fn at_level(selected: Aid) -> Self {
         Self::at(if selected.is_picc() {

@@ -284,6 +284,10 @@ impl<S> Session<S> {
     ///
     /// No public recording confirms it, see the source's first lines.
     ///
+    /// **For DES, 2K3DES and AES keys the end of this handshake proves nothing yet**: the card's last
+    /// answer can be forged, the session key cannot. Run a command before believing that the card is
+    /// there; [`Session::free_mem`] works at every level, changes nothing, and has a CMAC.
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();
@@ -292,6 +296,7 @@ impl<S> Session<S> {
     /// let mut session = session
     ///     .authenticate_iso7816(KeyNo::MASTER, &key, &mut getrandom::SysRng)
     ///     .run(&mut reader)?;
+    /// session.free_mem().run(&mut reader)?; // now it is proved
     /// assert_eq!(session.get_value(FileNo::new(2)?).run(&mut reader)?, 1000);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

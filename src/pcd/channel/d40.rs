@@ -13,7 +13,7 @@ use super::ev1::Ev1;
 use super::incoming::{Incoming, ReplyCrc};
 use super::{ReplyProtection, Request, RequestProtection, Sealed};
 use crate::error::{Authenticity, ErrorKind};
-use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
+use crate::pcd::crypto::cipher::{Cipher, Iv};
 use crate::pcd::crypto::crc::CRC16;
 use crate::pcd::key::Key;
 
@@ -94,19 +94,9 @@ impl D40 {
 
     /// First half of the last block of CBC over the zero-padded data.
     fn mac(&self, data: &[u8]) -> [u8; MAC_LEN] {
-        let block_len = self.cipher.block_len();
         let mut iv = Iv::ZERO;
-        let (blocks, rest) = data.split_at(data.len() / block_len * block_len);
-        self.cipher.cbc_absorb(&mut iv, blocks);
-        if !rest.is_empty() {
-            let mut last = [0; MAX_BLOCK];
-            for (to, from) in last.iter_mut().zip(rest) {
-                *to = *from;
-            }
-            self.cipher
-                .cbc_absorb(&mut iv, last.get(..block_len).unwrap_or_default());
-        }
-        iv.bytes(block_len)
+        self.cipher.cbc_absorb(&mut iv, data);
+        iv.bytes(self.cipher.block_len())
             .first_chunk()
             .copied()
             .unwrap_or_default()

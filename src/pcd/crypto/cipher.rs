@@ -129,9 +129,21 @@ impl Cipher {
         with_cipher!(self, decrypt(iv, data));
     }
 
-    /// Runs whole blocks through CBC encryption and keeps only the chaining value.
+    /// Runs data through CBC encryption and keeps only the chaining value. A last block that is not
+    /// whole is filled up with zeros.
     pub(in crate::pcd) fn cbc_absorb(&self, iv: &mut Iv, data: &[u8]) {
-        with_cipher!(self, absorb(iv, data));
+        with_cipher!(self, absorb(iv, &[data], None));
+    }
+
+    /// The same with the joined `parts` and the end of a CMAC: K1 goes into the last block if it is
+    /// whole, otherwise a mark and K2.
+    pub(in crate::pcd) fn cmac_absorb(
+        &self,
+        iv: &mut Iv,
+        parts: &[&[u8]],
+        subkeys: [&[u8; MAX_BLOCK]; 2],
+    ) {
+        with_cipher!(self, absorb(iv, parts, Some(subkeys)));
     }
 
     /// D40 "send mode" over whole blocks in place: y = D(x ⊕ y of the block before), the
@@ -168,10 +180,11 @@ fn decrypt<C: BlockCipherDecrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
     iv.store(mode.iv_state());
 }
 
-/// CBC-MAC over blocks, inside the cipher's own loop: no per-block dispatch.
+/// CBC-MAC over joined parts, inside the cipher's own loop: no dispatch and no copy for each block.
 struct Absorb<'a, N: ArraySize> {
     state: &'a mut Array<u8, N>,
-    blocks: &'a [Array<u8, N>],
+    parts: &'a [&'a [u8]],
+    subkeys: Option<[&'a [u8; MAX_BLOCK]; 2]>,
 }
 
 impl<N: ArraySize> BlockSizeUser for Absorb<'_, N> {
@@ -181,22 +194,66 @@ impl<N: ArraySize> BlockSizeUser for Absorb<'_, N> {
 impl<N: ArraySize> BlockCipherEncClosure for Absorb<'_, N> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = N>>(self, backend: &B) {
-        for block in self.blocks {
-            for (state, byte) in self.state.iter_mut().zip(block) {
-                *state ^= byte;
+        // A value of its own, so that it can stay in registers.
+        let mut state = self.state.clone();
+        // How much of the next block is in the state already. A full one stays there until more bytes
+        // come: before, it may be the last.
+        let mut fill = 0;
+        for part in self.parts {
+            let mut rest = *part;
+            if fill > 0 {
+                let (start, later) = rest.split_at(rest.len().min(N::USIZE - fill));
+                add(state.iter_mut().skip(fill), start);
+                fill += start.len();
+                rest = later;
             }
-            backend.encrypt_block(self.state.into());
+            if rest.is_empty() {
+                continue;
+            }
+            if fill > 0 {
+                backend.encrypt_block((&mut state).into());
+            }
+            let (blocks, last) = rest.split_at((rest.len() - 1) / N::USIZE * N::USIZE);
+            for block in Array::<u8, N>::slice_as_chunks(blocks).0 {
+                add(state.iter_mut(), block);
+                backend.encrypt_block((&mut state).into());
+            }
+            add(state.iter_mut(), last);
+            fill = last.len();
         }
+        match self.subkeys {
+            Some([k1, _]) if fill == N::USIZE => add(state.iter_mut(), k1),
+            Some([_, k2]) => {
+                add(state.iter_mut().skip(fill), &[0x80]);
+                add(state.iter_mut(), k2);
+            }
+            None if fill == 0 => return,
+            None => {}
+        }
+        backend.encrypt_block((&mut state).into());
+        *self.state = state;
     }
 }
 
-fn absorb<C: BlockCipherEncrypt>(cipher: &C, iv: &mut Iv, data: &[u8]) {
-    let (blocks, rest) = Array::<u8, C::BlockSize>::slice_as_chunks(data);
-    debug_assert!(rest.is_empty(), "whole blocks only");
+/// Addition in GF(2).
+#[inline(always)]
+fn add<'a>(to: impl Iterator<Item = &'a mut u8>, bytes: &[u8]) {
+    for (to, byte) in to.zip(bytes) {
+        *to ^= byte;
+    }
+}
+
+fn absorb<C: BlockCipherEncrypt>(
+    cipher: &C,
+    iv: &mut Iv,
+    parts: &[&[u8]],
+    subkeys: Option<[&[u8; MAX_BLOCK]; 2]>,
+) {
     let mut state = iv.load();
     cipher.encrypt_with_backend(Absorb {
         state: &mut state,
-        blocks,
+        parts,
+        subkeys,
     });
     iv.store(state);
 }
