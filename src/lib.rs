@@ -71,6 +71,8 @@
 //! | `internals` | nothing to rely on: doors for this crate's own tests, benches and fuzz targets |
 //! | `pcsc` | readers of the host's PC/SC service, `pcsc`; needs `std` and the system's PC/SC library |
 //! | `picc` | the software card, `picc`, and `VirtualReader`; implies `alloc` |
+//! | `provision` | a card's layout as data, and a way to it that survives torn taps, `provision`; implies `alloc` |
+//! | `provision-toml` | layouts from TOML; implies `provision` and `serde` |
 //!
 //! # Security
 //!
@@ -101,7 +103,11 @@ pub mod error;
 mod pcd;
 #[cfg(feature = "picc")]
 pub mod picc;
+#[cfg(feature = "provision")]
+pub mod provision;
 pub mod purse;
+#[cfg(feature = "split")]
+pub mod split;
 #[cfg(feature = "picc")]
 mod virtual_reader;
 pub mod wire;

@@ -4,7 +4,7 @@
 //! goes out; enciphered requests are enciphered block by block on the way. So a request of any
 //! length needs no buffer but the frame's own and one block.
 
-use zeroize::{Zeroize as _, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use super::Padding;
 use crate::pcd::crypto::cipher::{Iv, MAX_BLOCK};
@@ -12,20 +12,29 @@ use crate::pcd::crypto::cipher::{Iv, MAX_BLOCK};
 /// Two CRC32 and a block of padding.
 const MAX_TRAILER: usize = 4 + 4 + MAX_BLOCK;
 
-/// What is left to send of a protected request.
+/// What is left to send of a protected request. Of this only the trailer tells of the data in clear;
+/// the rest is lengths, and ciphertext that goes out.
 #[derive(ZeroizeOnDrop)]
 pub(in crate::pcd) struct Sealed {
     trailer: [u8; MAX_TRAILER],
+    #[zeroize(skip)]
     trailer_len: usize,
+    #[zeroize(skip)]
     data_len: usize,
     /// How much of `data ‖ trailer` has been taken.
+    #[zeroize(skip)]
     position: usize,
     /// D40 keeps its chaining value here, as it lives for one operation only.
+    #[zeroize(skip)]
     pub(super) iv: Iv,
     /// Ciphertext of a block that did not fit into the frame.
+    #[zeroize(skip)]
     carry: [u8; MAX_BLOCK],
+    #[zeroize(skip)]
     carry_from: usize,
+    #[zeroize(skip)]
     carry_to: usize,
+    #[zeroize(skip)]
     enciphered: bool,
 }
 
@@ -131,7 +140,9 @@ impl Sealed {
 
         let (blocks, rest) = out.split_at_mut(out.len() / block_len * block_len);
         self.fill(data, blocks);
-        encipher(&mut self.iv, blocks);
+        if !blocks.is_empty() {
+            encipher(&mut self.iv, blocks);
+        }
         if !rest.is_empty() {
             let mut block = [0; MAX_BLOCK];
             if let Some(block) = block.get_mut(..block_len) {
@@ -144,7 +155,6 @@ impl Sealed {
             self.carry = block;
             self.carry_from = rest.len();
             self.carry_to = block_len;
-            block.zeroize();
         }
         len
     }
