@@ -369,7 +369,7 @@ impl<S> Session<S> {
 
     /// Whether changes may be waiting for CommitTransaction.
     pub(crate) const fn has_pending(&self) -> bool {
-        self.inner.place.pending
+        !matches!(self.inner.place.pending, Pending::Nothing)
     }
 
     /// Tells the session the settings of a file, so that it needs not ask the card for them.
