@@ -15,10 +15,14 @@ use crate::cards::{AID, House, IssueError, issue, purse};
 use crate::field::{Field, Gone};
 use crate::fraud::{self, Fraud};
 use crate::office::{Finding, Office};
+use crate::report::{self, Clock};
 use crate::terminal::{Kind, Outcome, Terminal, Wish};
 
 /// 2026-09-26 10:00 UTC, when the doors open.
 pub const OPENS: u32 = 1_790_416_800;
+
+/// How many displays are looked at.
+const DISPLAYS: usize = 10;
 
 /// What a day is like.
 #[derive(Clone, Debug)]
@@ -112,6 +116,8 @@ pub struct Day<'h> {
     pub people: Vec<Person>,
     /// What was counted.
     pub tally: Tally,
+    /// What the displays showed at the first taps, and at some that settled something.
+    pub displays: Vec<String>,
     house: &'h House,
     places: Vec<Place<'h>>,
     plan: Plan,
@@ -219,6 +225,7 @@ impl<'h> Day<'h> {
             office,
             people,
             tally: Tally::default(),
+            displays: Vec::new(),
             house,
             places,
             plan,
@@ -306,6 +313,17 @@ impl<'h> Day<'h> {
         self.tally.disturbed += u64::from(disturbed);
         self.tally.exchanges += u64::from(field.exchanges());
         drop(field);
+        let owed = matches!(outcome, Outcome::Owed(_)) && self.tally.owed < 2;
+        if self.displays.len() < DISPLAYS || owed {
+            let shown = report::display(&outcome);
+            let line = format!(
+                "{}  {:<18}{:<9}{shown}",
+                Clock(self.now),
+                at.name,
+                person.name
+            );
+            self.displays.push(line);
+        }
         match outcome {
             Outcome::Done(record) => {
                 person.balance = record.balance.get();
