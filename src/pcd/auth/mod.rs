@@ -30,7 +30,9 @@ mod terminal;
 #[cfg(feature = "split")]
 pub(crate) use apart::{Opened, Opening, Proved, Proving};
 pub(in crate::pcd) use holder::answer;
-pub(crate) use holder::{Answer, KeyHalf};
+pub(crate) use holder::Answer;
+#[cfg(feature = "split")]
+pub(crate) use holder::KeyHalf;
 pub use holder::{Messaging, SessionKey};
 pub use iso7816::AuthenticateIso7816;
 pub use local::Authenticate;
