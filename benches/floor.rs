@@ -244,10 +244,7 @@ fn main() {
                     continue;
                 }
                 print!("{name:<34}");
-<<<<<<< HEAD
-=======
                 let mut bars = Vec::new();
->>>>>>> w-bench
                 for len in LENGTHS
                     .into_iter()
                     .filter(|len| at.is_none_or(|at| *len <= at))
