@@ -645,7 +645,8 @@ fn a_card_that_is_said_to_be_another() {
     let uid = Uid([0x04, 0x5A, 0x21, 0x7A, 0x3C, 0x5B, 0x80]);
     let card_key = master.diversify(&rule.input(&uid, AID)).unwrap();
     let session = counter.selected();
-    let session = session.authenticate_aes(KeyNo::MASTER, &Key::aes([0; 16]), &mut getrandom::SysRng);
+    let zero = Key::aes([0; 16]);
+    let session = session.authenticate_aes(KeyNo::MASTER, &zero, &mut getrandom::SysRng);
     let session = session.run(&mut counter).unwrap();
     session.change_key_in_use(&card_key).run(&mut counter).unwrap();
     let mut guard = Counters::<1>::new();
