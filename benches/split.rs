@@ -56,10 +56,16 @@ fn pay<'b>(answered: Answered, script: &'b mut [u8], record: &'b mut [u8]) -> Fi
     let demo = VirtualReader::demo();
     state(&mut session, &demo);
     let (purse, log) = (FileNo::new(2).unwrap(), FileNo::new(4).unwrap());
-    builder.send(session.debit(purse, Amount::new(250).unwrap())).unwrap();
-    builder.send(session.write_record(log, 0, b"coffee")).unwrap();
+    builder
+        .send(session.debit(purse, Amount::new(250).unwrap()))
+        .unwrap();
+    builder
+        .send(session.write_record(log, 0, b"coffee"))
+        .unwrap();
     builder.send(session.commit_transaction()).unwrap();
-    builder.expect(session.get_value(purse), &750_i32.to_le_bytes()).unwrap();
+    builder
+        .expect(session.get_value(purse), &750_i32.to_le_bytes())
+        .unwrap();
     builder.finish().unwrap()
 }
 
@@ -76,7 +82,10 @@ fn modes(criterion: &mut Criterion) {
 
     let challenge = waiting(Mode::CardLocked, &mut reader).message().unwrap();
     let len = answer(&challenge).card_locked().unwrap().len();
-    println!("card-locked: 1 call, {} bytes up, {len} down", challenge.len());
+    println!(
+        "card-locked: 1 call, {} bytes up, {len} down",
+        challenge.len()
+    );
     group.bench_function("card-locked", |bencher| {
         bencher.iter(|| answer(&challenge).card_locked().unwrap());
     });
@@ -114,7 +123,11 @@ fn modes(criterion: &mut Criterion) {
     });
     let (mut script, mut record) = ([0; 1024], [0; 1024]);
     group.bench_function("script of 4 commands", |bencher| {
-        bencher.iter(|| pay(answer(&challenge), &mut script, &mut record).script.len());
+        bencher.iter(|| {
+            pay(answer(&challenge), &mut script, &mut record)
+                .script
+                .len()
+        });
     });
 
     // What no design can do without: the calls under the card's key.

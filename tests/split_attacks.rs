@@ -5,15 +5,15 @@
 mod support;
 
 use cmac::{Cmac, KeyInit as _, Mac as _};
+use desfire_ev1::error::Authenticity;
+use desfire_ev1::picc::Card;
 use desfire_ev1::split::{
-    Challenge, Counters, Dukpt, Effect, Finished, Freshness, BaseKey, MessageError, Mode, Modes,
-    Nonces, PolicyFn, ReplayGuard, Record, Refusal, SoftKey, SoftKeys, SoftEntry, Stop, StorageKey,
-    TerminalId, TransportKey, TransportKeyId, Accepted, Diversified, HolderError, SoftKeyError,
-    Verdict, Pending, Relay, RemoteCard, Carrier, Carries, Intent, Message,
+    Accepted, BaseKey, Carrier, Carries, Challenge, Counters, Diversified, Dukpt, Effect, Finished,
+    Freshness, HolderError, Intent, Message, MessageError, Mode, Modes, Nonces, Pending, PolicyFn,
+    Record, Refusal, Relay, RemoteCard, ReplayGuard, SoftEntry, SoftKey, SoftKeyError, SoftKeys,
+    Stop, StorageKey, TerminalId, TransportKey, TransportKeyId, Verdict,
 };
 use desfire_ev1::wire::{Aid, Amount, AuthScheme, FileNo, InlineBytes, KeyNo, KeyType, Uid};
-use desfire_ev1::picc::Card;
-use desfire_ev1::error::Authenticity;
 use desfire_ev1::{Key, LinkFormat, Machine, Transport, VirtualReader};
 use support::*;
 
@@ -74,7 +74,10 @@ fn recording() -> Recording {
         .expect("an accepted AES handshake");
     assert!(block.contains("origin card"), "{block}");
     let field = |name: &str, skip: usize| {
-        let lines = block.lines().map(str::trim).filter_map(|line| line.strip_prefix(name));
+        let lines = block
+            .lines()
+            .map(str::trim)
+            .filter_map(|line| line.strip_prefix(name));
         hex(lines.skip(skip).next().unwrap())
     };
     let key: [u8; 16] = field("key ", 0).try_into().unwrap();
@@ -89,14 +92,21 @@ fn recording() -> Recording {
 }
 
 /// Two answers of a holder that gives a session key for a bare challenge are enough.
-fn attack(recording: &Recording, mut session_key_for: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+fn attack(
+    recording: &Recording,
+    mut session_key_for: impl FnMut(&[u8]) -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
     let rnd_b = session_key_for(&recording.enciphered_rnd_b)?;
     let rnd_a = session_key_for(&recording.token[..16])?;
     // B0–3 and B12–15 are bytes 4–7 and 12–15 of the session key. The first block of the token is
     // E(RndA ⊕ E(RndB)), which is deciphered as if it were E(RndB).
     let part = |from: usize, at: usize| -> Vec<u8> {
         let chained = &recording.enciphered_rnd_b[at..at + 4];
-        rnd_a[from..from + 4].iter().zip(chained).map(|(a, b)| a ^ b).collect()
+        rnd_a[from..from + 4]
+            .iter()
+            .zip(chained)
+            .map(|(a, b)| a ^ b)
+            .collect()
     };
     Some([&part(4, 0)[..], &rnd_b[4..8], &part(12, 12), &rnd_b[12..16]].concat())
 }
@@ -106,14 +116,18 @@ fn naive_release_gives_the_recorded_session_away() {
     let recording = recording();
     // The naive holder: the session key for E(RndB), at once.
     let naive = |challenge: &[u8]| {
-        let cipher = <aes::Aes128 as cbc::cipher::KeyInit>::new_from_slice(&recording.key_bytes).unwrap();
+        let cipher =
+            <aes::Aes128 as cbc::cipher::KeyInit>::new_from_slice(&recording.key_bytes).unwrap();
         let mut block: cbc::cipher::Block<aes::Aes128> = challenge.try_into().unwrap();
         cbc::cipher::BlockCipherDecrypt::decrypt_block(&cipher, &mut block);
         let mut rnd_a = [0; 16];
         getrandom::fill(&mut rnd_a).unwrap();
         Some([&rnd_a[..4], &block[..4], &rnd_a[12..], &block[12..]].concat())
     };
-    assert_eq!(attack(&recording, naive), Some(recording.session_key.clone()));
+    assert_eq!(
+        attack(&recording, naive),
+        Some(recording.session_key.clone())
+    );
 }
 
 /// A challenge with any cryptogram: the attacker is a terminal, with its transport key.
@@ -168,7 +182,10 @@ fn no_mode_gives_it_away() {
                 wrapped(&recording.proof, 0),
             ];
             let mut card = Puppet(replies);
-            let session = desfire_ev1::Session::new().select_application(AID).run(&mut card).unwrap();
+            let session = desfire_ev1::Session::new()
+                .select_application(AID)
+                .run(&mut card)
+                .unwrap();
             let tap = desfire_ev1::split::Tap::new(session, aes(mode, counter), &transport_key());
             let waiting = tap.run(&mut card).unwrap();
             let answered = shop.answer(&waiting.message().unwrap());
@@ -176,7 +193,12 @@ fn no_mode_gives_it_away() {
                 Mode::CardLocked => {
                     let answer = answered.card_locked().unwrap();
                     leaks_nothing(&recording, &answer);
-                    let error = waiting.card_locked(&answer).unwrap().run(&mut card).err().unwrap();
+                    let error = waiting
+                        .card_locked(&answer)
+                        .unwrap()
+                        .run(&mut card)
+                        .err()
+                        .unwrap();
                     let kind = error.kind().unwrap();
                     assert_eq!(*kind, Authenticity::ProofWrong.into());
                 }
@@ -189,8 +211,11 @@ fn no_mode_gives_it_away() {
                 }
                 _ => {
                     let (mut script, mut record) = ([0; 512], [0; 512]);
-                    let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
-                    builder.expect(session.get_key_version(KeyNo::MASTER), &[0]).unwrap();
+                    let (mut session, mut builder) =
+                        answered.script(&mut script, &mut record).unwrap();
+                    builder
+                        .expect(session.get_key_version(KeyNo::MASTER), &[0])
+                        .unwrap();
                     let Finished { script, .. } = builder.finish().unwrap();
                     leaks_nothing(&recording, script);
                 }
@@ -203,11 +228,17 @@ fn no_mode_gives_it_away() {
     let mut shop = Shop::new(recording.key.clone());
     let (_, message) = bare(Mode::Remote, 99, &recording.enciphered_rnd_b);
     let refused = shop.accept(&message).err().unwrap();
-    assert!(matches!(refused, Refusal::Message(MessageError::Malformed(_))));
+    assert!(matches!(
+        refused,
+        Refusal::Message(MessageError::Malformed(_))
+    ));
     let (_, message) = bare(Mode::Remote, 100, &[]);
     let accepted = shop.accept(&message).unwrap();
     let refused = accepted.answer(&mut SoftKey::new(&shop.key), &mut getrandom::SysRng);
-    assert!(matches!(refused.err(), Some(HolderError::Refused(Refusal::WrongMode { .. }))));
+    assert!(matches!(
+        refused.err(),
+        Some(HolderError::Refused(Refusal::WrongMode { .. }))
+    ));
 }
 
 /// No four bytes of the recorded session key occur in what is given away.
@@ -227,7 +258,10 @@ fn a_challenge_again() {
     assert_eq!(shop.accept(&message).err(), Some(Refusal::Replayed));
     let older = counter.tap(aes(Mode::CardLocked, 4)).message().unwrap();
     assert_eq!(shop.accept(&older).err(), Some(Refusal::Replayed));
-    let nonce = Intent { freshness: Freshness::Nonce([0; 16]), ..aes(Mode::CardLocked, 0) };
+    let nonce = Intent {
+        freshness: Freshness::Nonce([0; 16]),
+        ..aes(Mode::CardLocked, 0)
+    };
     let other = counter.tap(nonce).message().unwrap();
     assert_eq!(shop.accept(&other).err(), Some(Refusal::NotFresh));
 }
@@ -237,16 +271,32 @@ fn a_challenge_again() {
 fn cards_swapped_between_challenge_and_token() {
     let mut shop = Shop::new(Key::aes([0; 16]));
     let mut victim = Counter::demo();
-    let other = Card::builder().uid(Uid([4, 1, 1, 1, 1, 1, 1])).seed([9; 16]).build();
+    let other = Card::builder()
+        .uid(Uid([4, 1, 1, 1, 1, 1, 1]))
+        .seed([9; 16])
+        .build();
     let mut swapped = Counter::new(VirtualReader::new(other));
     let model = victim.card().state().application(AID).unwrap().clone();
-    swapped.reader.card_mut().state_mut().put_application(model).unwrap();
+    swapped
+        .reader
+        .card_mut()
+        .state_mut()
+        .put_application(model)
+        .unwrap();
     let state = swapped.card().state().clone();
 
     let waiting = victim.tap(aes(Mode::CardLocked, 1));
     swapped.tap(aes(Mode::CardLocked, 2));
-    let answer = shop.answer(&waiting.message().unwrap()).card_locked().unwrap();
-    let error = waiting.card_locked(&answer).unwrap().run(&mut swapped).err().unwrap();
+    let answer = shop
+        .answer(&waiting.message().unwrap())
+        .card_locked()
+        .unwrap();
+    let error = waiting
+        .card_locked(&answer)
+        .unwrap()
+        .run(&mut swapped)
+        .err()
+        .unwrap();
     assert!(error.status().is_some());
 
     let waiting = victim.tap(aes(Mode::Script, 3));
@@ -255,7 +305,9 @@ fn cards_swapped_between_challenge_and_token() {
     let answered = shop.answer(&waiting.message().unwrap());
     let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
     state_settings(&mut session, victim.card());
-    builder.send(session.debit(file(2), Amount::new(1).unwrap())).unwrap();
+    builder
+        .send(session.debit(file(2), Amount::new(1).unwrap()))
+        .unwrap();
     builder.send(session.commit_transaction()).unwrap();
     let Finished { script, record } = builder.finish().unwrap();
     let mut receipt = [0; 512];
@@ -286,8 +338,12 @@ fn played(shop: &mut Shop, number: u64, torn: Option<usize>) -> Played {
     let answered = shop.answer(&challenge);
     let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
     state_settings(&mut session, counter.card());
-    builder.send(session.debit(file(2), Amount::new(250).unwrap())).unwrap();
-    builder.send(session.write_record(file(4), 0, b"coffee")).unwrap();
+    builder
+        .send(session.debit(file(2), Amount::new(250).unwrap()))
+        .unwrap();
+    builder
+        .send(session.write_record(file(4), 0, b"coffee"))
+        .unwrap();
     builder.send(session.commit_transaction()).unwrap();
     let Finished { script, record } = builder.finish().unwrap();
     let mut sealed = vec![0; record.sealed_len()];
@@ -298,13 +354,19 @@ fn played(shop: &mut Shop, number: u64, torn: Option<usize>) -> Played {
     let mut player = waiting.script(&script, &mut receipt).unwrap();
     let _ = player.play(&mut counter);
     let receipt = player.into_receipt().unwrap().to_vec();
-    Played { challenge, record: sealed, receipt }
+    Played {
+        challenge,
+        record: sealed,
+        receipt,
+    }
 }
 
 fn judged(record: &[u8], receipt: &[u8]) -> Result<Verdict, Refusal> {
     let mut buffer = vec![0; record.len()];
     let record = Record::unseal(record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
-    record.judge(receipt, &transport_key()).map(|judgement| judgement.verdict)
+    record
+        .judge(receipt, &transport_key())
+        .map(|judgement| judgement.verdict)
 }
 
 /// Every shorter receipt, also with a right MAC: never "done", never "not done".
@@ -393,7 +455,14 @@ fn send(counter: &mut Counter, frame: &[u8]) -> Vec<u8> {
 /// it has done what it has not.
 #[test]
 fn frames_left_out_and_reordered() {
-    let orders: [&[usize]; 6] = [&[0, 1, 3], &[0, 3], &[0, 2, 1, 3], &[0, 1, 1, 3], &[0, 2, 3], &[0, 1, 2]];
+    let orders: [&[usize]; 6] = [
+        &[0, 1, 3],
+        &[0, 3],
+        &[0, 2, 1, 3],
+        &[0, 1, 1, 3],
+        &[0, 2, 3],
+        &[0, 1, 2],
+    ];
     for (number, order) in (1..).zip(orders) {
         let mut shop = Shop::new(Key::aes([0; 16]));
         let mut counter = Counter::demo();
@@ -403,8 +472,12 @@ fn frames_left_out_and_reordered() {
         let answered = shop.answer(&challenge);
         let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
         state_settings(&mut session, counter.card());
-        builder.send(session.debit(file(2), Amount::new(250).unwrap())).unwrap();
-        builder.send(session.write_record(file(4), 0, b"coffee")).unwrap();
+        builder
+            .send(session.debit(file(2), Amount::new(250).unwrap()))
+            .unwrap();
+        builder
+            .send(session.write_record(file(4), 0, b"coffee"))
+            .unwrap();
         builder.send(session.commit_transaction()).unwrap();
         let Finished { script, record } = builder.finish().unwrap();
         let all = frames(script);
@@ -439,22 +512,46 @@ fn frames_left_out_and_reordered() {
 #[test]
 fn other_keys_and_other_applications() {
     let mut guard = Counters::<4>::new();
-    let policy = PolicyFn(|terminal: &TerminalId, key: &desfire_ev1::split::KeyRequest| {
-        let ours = terminal.as_bytes() == TERMINAL;
-        if ours && key.aid == AID && key.key_no == KeyNo::MASTER { Modes::default() } else { Modes::empty() }
-    });
+    let policy = PolicyFn(
+        |terminal: &TerminalId, key: &desfire_ev1::split::KeyRequest| {
+            let ours = terminal.as_bytes() == TERMINAL;
+            if ours && key.aid == AID && key.key_no == KeyNo::MASTER {
+                Modes::default()
+            } else {
+                Modes::empty()
+            }
+        },
+    );
     let mut ask = |intent: Intent, aid: Aid| {
         let cryptogram = InlineBytes::new(&[7; 16]).unwrap();
-        let challenge = Challenge { intent, aid, format: LinkFormat::NATIVE, cryptogram };
+        let challenge = Challenge {
+            intent,
+            aid,
+            format: LinkFormat::NATIVE,
+            cryptogram,
+        };
         let message = challenge.seal(&transport_key()).unwrap();
         Accepted::check(&message, &transport_key(), &policy, &mut guard).err()
     };
     let good = aes(Mode::CardLocked, 1);
-    let not_granted = |refused: Option<Refusal>| matches!(refused, Some(Refusal::NotGranted { .. }));
+    let not_granted =
+        |refused: Option<Refusal>| matches!(refused, Some(Refusal::NotGranted { .. }));
     assert!(not_granted(ask(good, Aid::new(0x12_3456).unwrap())));
     assert!(not_granted(ask(good, Aid::PICC)));
-    assert!(not_granted(ask(Intent { key_no: KeyNo::new(1).unwrap(), ..good }, AID)));
-    assert!(not_granted(ask(Intent { terminal: TerminalId::new(b"till 8").unwrap(), ..good }, AID)));
+    assert!(not_granted(ask(
+        Intent {
+            key_no: KeyNo::new(1).unwrap(),
+            ..good
+        },
+        AID
+    )));
+    assert!(not_granted(ask(
+        Intent {
+            terminal: TerminalId::new(b"till 8").unwrap(),
+            ..good
+        },
+        AID
+    )));
     // Weaker than card-locked: not by default.
     assert!(not_granted(ask(aes(Mode::Proven, 1), AID)));
     // None of that has used up the counter.
@@ -467,8 +564,14 @@ fn card_locked_needs_sixteen_bytes_and_scripts_need_ev1() {
     let mut ask = |mode, scheme, number| {
         let intent = intent(mode, scheme, KeyType::Des, number);
         let cryptogram = InlineBytes::new(&[7; 8]).unwrap();
-        let challenge = Challenge { intent, aid: AID, format: LinkFormat::NATIVE, cryptogram };
-        shop.accept(&challenge.seal(&transport_key()).unwrap()).err()
+        let challenge = Challenge {
+            intent,
+            aid: AID,
+            format: LinkFormat::NATIVE,
+            cryptogram,
+        };
+        shop.accept(&challenge.seal(&transport_key()).unwrap())
+            .err()
     };
     let unsuitable = |refused| matches!(refused, Some(Refusal::Unsuitable { .. }));
     assert!(unsuitable(ask(Mode::CardLocked, AuthScheme::Iso, 1)));
@@ -488,11 +591,28 @@ fn changed_messages() {
         let mut changed = challenge.to_vec();
         changed[index] ^= 1;
         let refused = shop.accept(&changed).err().unwrap();
-        let Refusal::Message(error) = refused else { panic!("{refused:?}") };
+        let Refusal::Message(error) = refused else {
+            panic!("{refused:?}")
+        };
         match index {
-            0 => assert_eq!(error, MessageError::Version { expected: 1, found: 0 }),
-            1 => assert_eq!(error, MessageError::Kind { expected: 1, found: 0 }),
-            _ => assert!(matches!(error, MessageError::Altered | MessageError::Malformed(_))),
+            0 => assert_eq!(
+                error,
+                MessageError::Version {
+                    expected: 1,
+                    found: 0
+                }
+            ),
+            1 => assert_eq!(
+                error,
+                MessageError::Kind {
+                    expected: 1,
+                    found: 0
+                }
+            ),
+            _ => assert!(matches!(
+                error,
+                MessageError::Altered | MessageError::Malformed(_)
+            )),
         }
     }
     for len in 0..challenge.len() {
@@ -519,7 +639,10 @@ fn changed_messages() {
     let (waiting, answered) = fresh(Mode::CardLocked);
     let mut answer = answered.card_locked().unwrap().to_vec();
     answer[20] ^= 1;
-    assert_eq!(waiting.card_locked(&answer).err().unwrap(), MessageError::Altered.into());
+    assert_eq!(
+        waiting.card_locked(&answer).err().unwrap(),
+        MessageError::Altered.into()
+    );
     let (waiting, answered) = fresh(Mode::CardLocked);
     let answer = answered.card_locked().unwrap();
     assert!(waiting.proven(&answer).is_err());
@@ -527,11 +650,20 @@ fn changed_messages() {
     let (token, _) = answered.proven(0).unwrap();
     assert_eq!(
         waiting.proven(&[&[2], &token[1..]].concat()).err().unwrap(),
-        MessageError::Version { expected: 1, found: 2 }.into()
+        MessageError::Version {
+            expected: 1,
+            found: 2
+        }
+        .into()
     );
     // A way out that was not asked for.
     let (_, answered) = fresh(Mode::Script);
-    assert!(matches!(answered.card_locked(), Err(Refusal::WrongMode { asked: Mode::Script })));
+    assert!(matches!(
+        answered.card_locked(),
+        Err(Refusal::WrongMode {
+            asked: Mode::Script
+        })
+    ));
     let (_, answered) = fresh(Mode::CardLocked);
     assert!(answered.proven(0).is_err());
 }
@@ -542,7 +674,10 @@ fn proven_release_waits_and_expires() {
     let mut counter = Counter::demo();
     let storage = StorageKey::new(STORAGE);
     let waiting = counter.tap(aes(Mode::Proven, 1));
-    let (token, pending) = shop.answer(&waiting.message().unwrap()).proven(100).unwrap();
+    let (token, pending) = shop
+        .answer(&waiting.message().unwrap())
+        .proven(100)
+        .unwrap();
     // A holder without memory gets its state back with the proof.
     let sealed = pending.seal(&storage).unwrap();
     let proven = waiting.proven(&token).unwrap().run(&mut counter).unwrap();
@@ -559,11 +694,23 @@ fn proven_release_waits_and_expires() {
     let unsealed = Pending::unseal(&sealed, &storage, &transport_key()).unwrap();
     let release = unsealed.release(&proof, 100).unwrap();
     let mut session = proven.release(&release).unwrap();
-    assert_eq!(session.get_key_version(KeyNo::MASTER).run(&mut counter).unwrap(), 0);
+    assert_eq!(
+        session
+            .get_key_version(KeyNo::MASTER)
+            .run(&mut counter)
+            .unwrap(),
+        0
+    );
     // Another tap's proof.
     let waiting = counter.tap(aes(Mode::Proven, 2));
-    let (_, pending) = shop.answer(&waiting.message().unwrap()).proven(100).unwrap();
-    assert_eq!(pending.release(&proof, 0).err(), Some(Refusal::Message(MessageError::MixedUp)));
+    let (_, pending) = shop
+        .answer(&waiting.message().unwrap())
+        .proven(100)
+        .unwrap();
+    assert_eq!(
+        pending.release(&proof, 0).err(),
+        Some(Refusal::Message(MessageError::MixedUp))
+    );
 }
 
 #[test]
@@ -576,7 +723,9 @@ fn dukpt_is_one_key_for_one_tap() {
     let mut first = None;
     for _ in 0..3 {
         let (id, transport) = terminal.next_key().unwrap();
-        let TransportKeyId::Dukpt(ksn) = id else { panic!() };
+        let TransportKeyId::Dukpt(ksn) = id else {
+            panic!()
+        };
         let intent = Intent {
             transport: id,
             freshness: Freshness::Counter(u64::from(ksn.counter)),
@@ -588,12 +737,20 @@ fn dukpt_is_one_key_for_one_tap() {
         let message = waiting.message().unwrap();
         // The holder finds the key by what the message claims.
         let claimed = Challenge::claimed(&message).unwrap();
-        let TransportKeyId::Dukpt(claimed) = claimed.intent.transport else { panic!() };
+        let TransportKeyId::Dukpt(claimed) = claimed.intent.transport else {
+            panic!()
+        };
         let host = base.transport_key(claimed).unwrap();
         let accepted = Accepted::check(&message, &host, &Modes::default(), &mut guard).unwrap();
-        let answered = accepted.answer(&mut SoftKey::new(&key), &mut getrandom::SysRng).unwrap();
+        let answered = accepted
+            .answer(&mut SoftKey::new(&key), &mut getrandom::SysRng)
+            .unwrap();
         let answer = answered.card_locked().unwrap();
-        waiting.card_locked(&answer).unwrap().run(&mut counter).unwrap();
+        waiting
+            .card_locked(&answer)
+            .unwrap()
+            .run(&mut counter)
+            .unwrap();
         first.get_or_insert((message, host));
     }
     let (message, host) = first.unwrap();
@@ -601,9 +758,17 @@ fn dukpt_is_one_key_for_one_tap() {
     assert_eq!(refused, Some(Refusal::Replayed));
     // The key of a tap with another freshness.
     let (id, transport) = terminal.next_key().unwrap();
-    let intent = Intent { transport: id, ..aes(Mode::CardLocked, 77) };
+    let intent = Intent {
+        transport: id,
+        ..aes(Mode::CardLocked, 77)
+    };
     let cryptogram = InlineBytes::new(&[7; 16]).unwrap();
-    let challenge = Challenge { intent, aid: AID, format: LinkFormat::NATIVE, cryptogram };
+    let challenge = Challenge {
+        intent,
+        aid: AID,
+        format: LinkFormat::NATIVE,
+        cryptogram,
+    };
     let message = challenge.seal(&transport).unwrap();
     let refused = Accepted::check(&message, &transport, &Modes::default(), &mut guard).err();
     assert_eq!(refused, Some(Refusal::CounterMismatch));
@@ -611,7 +776,10 @@ fn dukpt_is_one_key_for_one_tap() {
 
 #[test]
 fn nonces_and_counters() {
-    let (one, other) = (TerminalId::new(b"one").unwrap(), TerminalId::new(b"other").unwrap());
+    let (one, other) = (
+        TerminalId::new(b"one").unwrap(),
+        TerminalId::new(b"other").unwrap(),
+    );
     let mut nonces = Nonces::<2>::new();
     let first = nonces.issue(&one, &mut getrandom::SysRng).unwrap();
     assert_eq!(nonces.accept(&other, &first), Err(Refusal::NotFresh));
@@ -624,14 +792,23 @@ fn nonces_and_counters() {
 
     let mut counters = Counters::<1>::new();
     assert_eq!(counters.accept(&one, &Freshness::Counter(0)), Ok(()));
-    assert_eq!(counters.accept(&one, &Freshness::Counter(0)), Err(Refusal::Replayed));
+    assert_eq!(
+        counters.accept(&one, &Freshness::Counter(0)),
+        Err(Refusal::Replayed)
+    );
     assert_eq!(counters.accept(&one, &Freshness::Counter(9)), Ok(()));
-    assert_eq!(counters.accept(&other, &Freshness::Counter(1)), Err(Refusal::Full));
+    assert_eq!(
+        counters.accept(&other, &Freshness::Counter(1)),
+        Err(Refusal::Full)
+    );
     let mut restored = Counters::<2>::new();
     for (terminal, counter) in counters.iter() {
         restored.set(&terminal, counter).unwrap();
     }
-    assert_eq!(restored.accept(&one, &Freshness::Counter(9)), Err(Refusal::Replayed));
+    assert_eq!(
+        restored.accept(&one, &Freshness::Counter(9)),
+        Err(Refusal::Replayed)
+    );
     assert_eq!(restored.accept(&other, &Freshness::Counter(1)), Ok(()));
 }
 
@@ -639,8 +816,16 @@ fn nonces_and_counters() {
 #[test]
 fn a_card_that_is_said_to_be_another() {
     let master = Key::aes([0x42; 16]);
-    let rule = Diversified { with_aid: true, suffix: InlineBytes::new(b"shop").unwrap() };
-    let entries = [SoftEntry { aid: AID, key_no: KeyNo::MASTER, key: master.clone(), diversified: Some(rule) }];
+    let rule = Diversified {
+        with_aid: true,
+        suffix: InlineBytes::new(b"shop").unwrap(),
+    };
+    let entries = [SoftEntry {
+        aid: AID,
+        key_no: KeyNo::MASTER,
+        key: master.clone(),
+        diversified: Some(rule),
+    }];
     let mut counter = Counter::demo();
     let uid = Uid([0x04, 0x5A, 0x21, 0x7A, 0x3C, 0x5B, 0x80]);
     let card_key = master.diversify(&rule.input(&uid, AID)).unwrap();
@@ -648,24 +833,33 @@ fn a_card_that_is_said_to_be_another() {
     let zero = Key::aes([0; 16]);
     let session = session.authenticate_aes(KeyNo::MASTER, &zero, &mut getrandom::SysRng);
     let session = session.run(&mut counter).unwrap();
-    session.change_key_in_use(&card_key).run(&mut counter).unwrap();
+    session
+        .change_key_in_use(&card_key)
+        .run(&mut counter)
+        .unwrap();
     let mut guard = Counters::<1>::new();
-    for (number, claimed, works) in [
-        (1, Some(uid), true),
-        (2, Some(Uid([1; 7])), false),
-    ] {
-        let intent = Intent { uid: claimed, ..aes(Mode::CardLocked, number) };
+    for (number, claimed, works) in [(1, Some(uid), true), (2, Some(Uid([1; 7])), false)] {
+        let intent = Intent {
+            uid: claimed,
+            ..aes(Mode::CardLocked, number)
+        };
         let waiting = counter.tap(intent);
         let message = waiting.message().unwrap();
-        let accepted = Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
-        let answered = accepted.answer_from(&mut SoftKeys::new(&entries), &mut getrandom::SysRng).unwrap();
+        let accepted =
+            Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
+        let answered = accepted
+            .answer_from(&mut SoftKeys::new(&entries), &mut getrandom::SysRng)
+            .unwrap();
         let answer = answered.card_locked().unwrap();
         let session = waiting.card_locked(&answer).unwrap().run(&mut counter);
         assert_eq!(session.is_ok(), works);
     }
     let message = counter.tap(aes(Mode::CardLocked, 3)).message().unwrap();
-    let accepted = Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
-    let refused = accepted.answer_from(&mut SoftKeys::new(&entries), &mut getrandom::SysRng).err();
+    let accepted =
+        Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
+    let refused = accepted
+        .answer_from(&mut SoftKeys::new(&entries), &mut getrandom::SysRng)
+        .err();
     assert_eq!(refused, Some(HolderError::Key(SoftKeyError::NeedsUid)));
 }
 
@@ -679,7 +873,10 @@ impl<F> Carries for Liar<F> {
 impl<F: FnMut(&[u8]) -> Vec<u8>> Carrier for Liar<F> {
     fn call(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize, Gone> {
         let reply = (self.0)(message);
-        answer.get_mut(..reply.len()).ok_or(Gone)?.copy_from_slice(&reply);
+        answer
+            .get_mut(..reply.len())
+            .ok_or(Gone)?
+            .copy_from_slice(&reply);
         Ok(reply.len())
     }
 }
@@ -688,22 +885,43 @@ impl<F: FnMut(&[u8]) -> Vec<u8>> Carrier for Liar<F> {
 fn a_remote_dialogue_takes_no_old_messages() {
     let mut shop = Shop::new(Key::aes([0; 16]));
     let mut counter = Counter::demo();
-    let mut relay = Relay::new(aes(Mode::Remote, 1), AID, LinkFormat::WRAPPED, &transport_key()).unwrap();
+    let mut relay = Relay::new(
+        aes(Mode::Remote, 1),
+        AID,
+        LinkFormat::WRAPPED,
+        &transport_key(),
+    )
+    .unwrap();
     let accepted = shop.accept(&relay.message().unwrap()).unwrap();
     let mut kept: Vec<Vec<u8>> = Vec::new();
     let mut commands: Vec<Vec<u8>> = Vec::new();
-    let mut card = RemoteCard::new(&accepted, Liar(|message: &[u8]| {
-        commands.push(message.to_vec());
-        // The second answer is the first once more.
-        let reply = relay.exchange(message, &mut counter).unwrap().unwrap().to_vec();
-        kept.push(reply);
-        kept[0].clone()
-    })).unwrap();
+    let mut card = RemoteCard::new(
+        &accepted,
+        Liar(|message: &[u8]| {
+            commands.push(message.to_vec());
+            // The second answer is the first once more.
+            let reply = relay
+                .exchange(message, &mut counter)
+                .unwrap()
+                .unwrap()
+                .to_vec();
+            kept.push(reply);
+            kept[0].clone()
+        }),
+    )
+    .unwrap();
     let mut reply = [0; 64];
     let select = [0x90, 0x5A, 0, 0, 3, 0x16, 0xDE, 0, 0];
     assert_eq!(card.exchange(&select, &mut reply).unwrap(), 2);
-    let error = card.exchange(&[0x90, 0x6E, 0, 0, 0], &mut reply).unwrap_err();
-    assert!(error.to_string().contains("message 0 where message 1 belongs"), "{error}");
+    let error = card
+        .exchange(&[0x90, 0x6E, 0, 0, 0], &mut reply)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("message 0 where message 1 belongs"),
+        "{error}"
+    );
     drop(card);
     // An old command at the terminal.
     assert!(relay.command(&commands[0]).is_err());

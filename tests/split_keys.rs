@@ -5,8 +5,8 @@ mod support;
 
 use cbc::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use desfire_ev1::split::{
-    Accepted, AsyncCbcKey, CbcDirection, CbcKey, CbcWork, Diversification, HolderError, Mode, Modes,
-    SoftKey, work, work_async,
+    Accepted, AsyncCbcKey, CbcDirection, CbcKey, CbcWork, Diversification, HolderError, Mode,
+    Modes, SoftKey, work, work_async,
 };
 use desfire_ev1::wire::{AuthScheme, KeyNo, KeyType};
 use desfire_ev1::{Key, KeyError, Machine, VirtualReader};
@@ -38,13 +38,19 @@ fn cbc<C: KeyInit + BlockCipherEncrypt + BlockCipherDecrypt>(
         let mut array = Array::<u8, C::BlockSize>::try_from(&*before).unwrap();
         match direction {
             CbcDirection::Encrypt => {
-                array.iter_mut().zip(&chain).for_each(|(byte, chain)| *byte ^= chain);
+                array
+                    .iter_mut()
+                    .zip(&chain)
+                    .for_each(|(byte, chain)| *byte ^= chain);
                 cipher.encrypt_block(&mut array);
                 chain = array.to_vec();
             }
             CbcDirection::Decrypt => {
                 cipher.decrypt_block(&mut array);
-                array.iter_mut().zip(&chain).for_each(|(byte, chain)| *byte ^= chain);
+                array
+                    .iter_mut()
+                    .zip(&chain)
+                    .for_each(|(byte, chain)| *byte ^= chain);
                 chain = before;
             }
         }
@@ -54,16 +60,31 @@ fn cbc<C: KeyInit + BlockCipherEncrypt + BlockCipherDecrypt>(
 
 impl Token {
     fn aes(key: [u8; 16]) -> Self {
-        Self { key_type: KeyType::Aes, key: key.to_vec(), calls: Vec::new(), fails_at: None }
+        Self {
+            key_type: KeyType::Aes,
+            key: key.to_vec(),
+            calls: Vec::new(),
+            fails_at: None,
+        }
     }
 
     /// A triple DES key is always 24 bytes there: K1 K1 K1, K1 K2 K1 or K1 K2 K3.
     fn des3(key_type: KeyType, key: &[u8]) -> Self {
         let whole = key.iter().cycle().take(24).copied().collect();
-        Self { key_type, key: whole, calls: Vec::new(), fails_at: None }
+        Self {
+            key_type,
+            key: whole,
+            calls: Vec::new(),
+            fails_at: None,
+        }
     }
 
-    fn run(&mut self, direction: CbcDirection, iv: &[u8], data: &mut [u8]) -> Result<(), TokenGone> {
+    fn run(
+        &mut self,
+        direction: CbcDirection,
+        iv: &[u8],
+        data: &mut [u8],
+    ) -> Result<(), TokenGone> {
         assert_eq!(iv.len(), self.key_type.block_len());
         assert!(data.len() <= 48 && data.len().is_multiple_of(iv.len()) && !data.is_empty());
         if self.fails_at == Some(self.calls.len()) {
@@ -85,7 +106,12 @@ impl CbcKey for Token {
         self.key_type
     }
 
-    fn cbc(&mut self, direction: CbcDirection, iv: &[u8], data: &mut [u8]) -> Result<(), TokenGone> {
+    fn cbc(
+        &mut self,
+        direction: CbcDirection,
+        iv: &[u8],
+        data: &mut [u8],
+    ) -> Result<(), TokenGone> {
         self.run(direction, iv, data)
     }
 }
@@ -97,20 +123,31 @@ impl AsyncCbcKey for Token {
         self.key_type
     }
 
-    async fn cbc(&mut self, direction: CbcDirection, iv: &[u8], data: &mut [u8]) -> Result<(), TokenGone> {
+    async fn cbc(
+        &mut self,
+        direction: CbcDirection,
+        iv: &[u8],
+        data: &mut [u8],
+    ) -> Result<(), TokenGone> {
         self.run(direction, iv, data)
     }
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 fn tokens() -> [(AuthScheme, Key, Token); 6] {
     let (aes, three) = (*b"an AES-128 key..", *b"a key of three DES keys!");
     let two = || {
         let key = *b"0123456789abcdef";
-        (Key::two_key_3des(key).unwrap(), Token::des3(KeyType::TwoKey3Des, &key))
+        (
+            Key::two_key_3des(key).unwrap(),
+            Token::des3(KeyType::TwoKey3Des, &key),
+        )
     };
     let des = || {
         let key = [0x13, 0x34, 0x57, 0x79, 0x9B, 0xBC, 0xDF, 0xF1];
@@ -119,7 +156,11 @@ fn tokens() -> [(AuthScheme, Key, Token); 6] {
     let with = |scheme, (key, token)| (scheme, key, token);
     [
         (AuthScheme::Aes, Key::aes(aes), Token::aes(aes)),
-        (AuthScheme::Iso, Key::three_key_3des(three), Token::des3(KeyType::ThreeKey3Des, &three)),
+        (
+            AuthScheme::Iso,
+            Key::three_key_3des(three),
+            Token::des3(KeyType::ThreeKey3Des, &three),
+        ),
         with(AuthScheme::Iso, two()),
         with(AuthScheme::Iso, des()),
         with(AuthScheme::Legacy, two()),
@@ -139,7 +180,10 @@ fn a_token_opens_every_kind_of_session() {
         let proven = waiting.proven(&answer).unwrap().run(&mut counter).unwrap();
         let release = pending.release(&proven.message().unwrap(), 0).unwrap();
         let mut session = proven.release(&release).unwrap();
-        session.get_key_version(KeyNo::MASTER).run(&mut counter).unwrap();
+        session
+            .get_key_version(KeyNo::MASTER)
+            .run(&mut counter)
+            .unwrap();
         let n = key.key_type().nonce_len();
         use CbcDirection::{Decrypt, Encrypt};
         let expected = if scheme == AuthScheme::Legacy {
@@ -171,11 +215,14 @@ fn a_key_of_another_type() {
     let mut counter = Counter::demo();
     let message = counter.tap(aes(Mode::CardLocked, 1)).message().unwrap();
     let mut guard = desfire_ev1::split::Counters::<1>::new();
-    let accepted = Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
+    let accepted =
+        Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
     let refused = accepted.answer(&mut SoftKey::new(&Key::des([1; 8])), &mut getrandom::SysRng);
     assert!(matches!(
         refused.err(),
-        Some(HolderError::Refused(desfire_ev1::split::Refusal::KeyType(KeyType::Des)))
+        Some(HolderError::Refused(desfire_ev1::split::Refusal::KeyType(
+            KeyType::Des
+        )))
     ));
 }
 
@@ -186,8 +233,16 @@ fn published_diversification_by_cbc_alone() {
     let three = hex("00112233445566778899aabbccddeeff0102030405060708");
     let short: [u8; 16] = hex("f3f9377698707b688eaf84abe39e3791").try_into().unwrap();
     let cases = [
-        (Token::aes(aes), "04782e21801d803042f54e585020416275", "a8dd63a3b89d54b37ca802473fda9175"),
-        (Token::aes(short), "04deadbeeffeed", "0bb408baff98b6ee9f2e1585777f6a51"),
+        (
+            Token::aes(aes),
+            "04782e21801d803042f54e585020416275",
+            "a8dd63a3b89d54b37ca802473fda9175",
+        ),
+        (
+            Token::aes(short),
+            "04deadbeeffeed",
+            "0bb408baff98b6ee9f2e1585777f6a51",
+        ),
         (
             Token::des3(KeyType::TwoKey3Des, &aes),
             "04782e21801d803042f54e58502041",
@@ -206,7 +261,11 @@ fn published_diversification_by_cbc_alone() {
         let key = diversification.finish().unwrap();
         // Keys do not show themselves: the card with the published key opens for it.
         let published = Key::from_slice(key_type, &hex(expected)).unwrap();
-        let scheme = if key_type == KeyType::Aes { AuthScheme::Aes } else { AuthScheme::Iso };
+        let scheme = if key_type == KeyType::Aes {
+            AuthScheme::Aes
+        } else {
+            AuthScheme::Iso
+        };
         let mut counter = Counter::new(VirtualReader::new(card_with(&published)));
         let session = counter.selected();
         let session = session.authenticate(scheme, KeyNo::MASTER, &key, &mut getrandom::SysRng);
@@ -231,10 +290,18 @@ fn the_last_task_is_fit_for_derivation_inside() {
     token.run(task.direction, task.iv, task.data).unwrap();
     diversification.done();
     let task = diversification.task().unwrap();
-    assert_eq!((task.direction, task.iv, task.data.len()), (CbcDirection::Encrypt, &[0; 16][..], 32));
+    assert_eq!(
+        (task.direction, task.iv, task.data.len()),
+        (CbcDirection::Encrypt, &[0; 16][..], 32)
+    );
     let mut inside = task.data.to_vec();
-    token.run(CbcDirection::Encrypt, &[0; 16], &mut inside).unwrap();
+    token
+        .run(CbcDirection::Encrypt, &[0; 16], &mut inside)
+        .unwrap();
     assert_eq!(inside[16..], hex("a8dd63a3b89d54b37ca802473fda9175"));
     // Not finished: no key.
-    assert_eq!(diversification.finish().err(), Some(KeyError::DiversificationInput));
+    assert_eq!(
+        diversification.finish().err(),
+        Some(KeyError::DiversificationInput)
+    );
 }

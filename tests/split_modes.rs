@@ -5,8 +5,8 @@
 mod support;
 
 use desfire_ev1::split::{
-    Answered, Carrier, Carries, Effect, Finished, Judgement, Mode, Relay, RemoteCard, ScriptBuilder,
-    SoftKey, Stop, Verdict, authenticate, authenticate_async,
+    Answered, Carrier, Carries, Effect, Finished, Judgement, Mode, Relay, RemoteCard,
+    ScriptBuilder, SoftKey, Stop, Verdict, authenticate, authenticate_async,
 };
 use desfire_ev1::wire::{Amount, AuthScheme, FileNo, KeyNo};
 use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Session, Transport, VirtualReader};
@@ -21,18 +21,33 @@ fn pay<T: Transport>(session: &mut Session<Authenticated>, link: &mut T)
 where
     T::Error: std::fmt::Debug,
 {
-    session.debit(file(2), Amount::new(250).unwrap()).run(link).unwrap();
-    session.write_record(file(4), 0, b"coffee").run(link).unwrap();
-    session.write_data(file(1), 4, b"a backup that takes more").run(link).unwrap();
+    session
+        .debit(file(2), Amount::new(250).unwrap())
+        .run(link)
+        .unwrap();
+    session
+        .write_record(file(4), 0, b"coffee")
+        .run(link)
+        .unwrap();
+    session
+        .write_data(file(1), 4, b"a backup that takes more")
+        .run(link)
+        .unwrap();
     session.commit_transaction().run(link).unwrap();
     assert_eq!(session.get_value(file(2)).run(link).unwrap(), 750);
 }
 
 /// The same, put into a script; the value is known afterwards.
 fn pay_ahead(session: &mut Session<Authenticated>, script: &mut ScriptBuilder<'_>) {
-    script.send(session.debit(file(2), Amount::new(250).unwrap())).unwrap();
-    script.send(session.write_record(file(4), 0, b"coffee")).unwrap();
-    script.send(session.write_data(file(1), 4, b"a backup that takes more")).unwrap();
+    script
+        .send(session.debit(file(2), Amount::new(250).unwrap()))
+        .unwrap();
+    script
+        .send(session.write_record(file(4), 0, b"coffee"))
+        .unwrap();
+    script
+        .send(session.write_data(file(1), 4, b"a backup that takes more"))
+        .unwrap();
     script.send(session.commit_transaction()).unwrap();
     let value = script.expect(session.get_value(file(2)), &750_i32.to_le_bytes());
     assert_eq!(value.unwrap(), 750);
@@ -44,7 +59,10 @@ fn schemes() -> [(AuthScheme, Key); 6] {
     let des = Key::des(*b"\x13\x34\x57\x79\x9B\xBC\xDF\xF1");
     [
         (AuthScheme::Aes, Key::aes(*b"an AES-128 key..")),
-        (AuthScheme::Iso, Key::three_key_3des(*b"a key of three DES keys!")),
+        (
+            AuthScheme::Iso,
+            Key::three_key_3des(*b"a key of three DES keys!"),
+        ),
         (AuthScheme::Iso, two.clone()),
         (AuthScheme::Iso, des.clone()),
         (AuthScheme::Legacy, two),
@@ -55,7 +73,9 @@ fn schemes() -> [(AuthScheme, Key); 6] {
 /// A local tap, with the nonces of all the others.
 fn local(scheme: AuthScheme, key: &Key) -> Counter {
     let mut counter = Counter::new(VirtualReader::new(card_with(key)));
-    let session = counter.selected().authenticate(scheme, KeyNo::MASTER, key, &mut Fixed(7));
+    let session = counter
+        .selected()
+        .authenticate(scheme, KeyNo::MASTER, key, &mut Fixed(7));
     let mut session = session.run(&mut counter).unwrap();
     state_settings(&mut session, counter.card());
     pay(&mut session, &mut counter);
@@ -70,7 +90,9 @@ fn same_tap(one: &Counter, other: &Counter) {
 
 fn answer(shop: &mut Shop, message: &[u8]) -> Answered {
     let accepted = shop.accept(message).unwrap();
-    accepted.answer(&mut SoftKey::new(&shop.key), &mut Fixed(7)).unwrap()
+    accepted
+        .answer(&mut SoftKey::new(&shop.key), &mut Fixed(7))
+        .unwrap()
 }
 
 #[test]
@@ -86,7 +108,11 @@ fn card_locked() {
             continue;
         }
         let answer = answer(&mut shop, &message).card_locked().unwrap();
-        let mut session = waiting.card_locked(&answer).unwrap().run(&mut counter).unwrap();
+        let mut session = waiting
+            .card_locked(&answer)
+            .unwrap()
+            .run(&mut counter)
+            .unwrap();
         state_settings(&mut session, counter.card());
         pay(&mut session, &mut counter);
         same_tap(&local(scheme, &key), &counter);
@@ -174,12 +200,24 @@ fn remote() {
         let intent = intent(Mode::Remote, scheme, key.key_type(), 1);
         let relay = Relay::new(intent, AID, LinkFormat::WRAPPED, &transport_key()).unwrap();
         let accepted = shop.accept(&relay.message().unwrap()).unwrap();
-        let network = Network { relay, counter: &mut counter };
+        let network = Network {
+            relay,
+            counter: &mut counter,
+        };
         let mut card = RemoteCard::new(&accepted, network).unwrap();
-        let session = Session::new().select_application(AID).run(&mut card).unwrap();
+        let session = Session::new()
+            .select_application(AID)
+            .run(&mut card)
+            .unwrap();
         let (mut soft, mut rng) = (SoftKey::new(&key), Fixed(7));
-        let session =
-            authenticate(session, scheme, KeyNo::MASTER, &mut soft, &mut rng, &mut card);
+        let session = authenticate(
+            session,
+            scheme,
+            KeyNo::MASTER,
+            &mut soft,
+            &mut rng,
+            &mut card,
+        );
         let mut session = session.unwrap();
         state_settings(&mut session, &card_with(&key));
         pay(&mut session, &mut card);
@@ -212,7 +250,10 @@ fn async_callers() {
     let ending = pollster::block_on(player.play_async(&mut counter)).unwrap();
     assert_eq!(ending.effect, Effect::Done);
     let receipt = player.into_receipt().unwrap();
-    assert_eq!(record.judge(receipt, &transport_key()).unwrap().verdict, Verdict::Done);
+    assert_eq!(
+        record.judge(receipt, &transport_key()).unwrap().verdict,
+        Verdict::Done
+    );
     same_tap(&local(AuthScheme::Aes, &key), &counter);
 
     let session = counter.selected();

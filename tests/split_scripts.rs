@@ -4,14 +4,15 @@
 #[path = "support/split.rs"]
 mod support;
 
+use desfire_ev1::picc::FileContent;
 use desfire_ev1::split::{
     Effect, Ending, Finished, Judgement, Mode, Record, Refusal, ScriptBuilder, Stop, StorageKey,
     Verdict, Waiting,
 };
 use desfire_ev1::wire::{
-    AccessRights, Amount, AuthScheme, CommMode, FileNo, Framing, KeyNo, KeyType, Status, U24, ValueFlags,
+    AccessRights, Amount, AuthScheme, CommMode, FileNo, Framing, KeyNo, KeyType, Status, U24,
+    ValueFlags,
 };
-use desfire_ev1::picc::FileContent;
 use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Session, VirtualReader};
 use proptest::prelude::*;
 use support::*;
@@ -57,7 +58,11 @@ fn make_with(
     let mut sealed = vec![0; record.sealed_len()];
     let len = record.seal(&StorageKey::new(STORAGE), &mut sealed).unwrap();
     assert_eq!(len, sealed.len());
-    Made { script: script.to_vec(), record: sealed, waiting }
+    Made {
+        script: script.to_vec(),
+        record: sealed,
+        waiting,
+    }
 }
 
 /// The holder has been restarted in between.
@@ -81,7 +86,9 @@ fn key_change_and_file_creation() {
     let (old, new) = (Key::aes([0; 16]), Key::aes([0x42; 16]).with_version(3));
     let rights = AccessRights::from_bytes([0x00, 0x00]);
     let made = make(&mut counter, |session, script| {
-        script.send(session.change_key(KeyNo::new(1).unwrap(), &old, &new)).unwrap();
+        script
+            .send(session.change_key(KeyNo::new(1).unwrap(), &old, &new))
+            .unwrap();
         script
             .send(session.create_value_file(
                 file(9),
@@ -93,9 +100,21 @@ fn key_change_and_file_creation() {
             ))
             .unwrap();
         script
-            .send(session.create_std_data_file(file(10), None, CommMode::Mac, rights, U24::new(64).unwrap()))
+            .send(session.create_std_data_file(
+                file(10),
+                None,
+                CommMode::Mac,
+                rights,
+                U24::new(64).unwrap(),
+            ))
             .unwrap();
-        script.send(session.write_data(file(10), 0, &[7; 64]).comm_mode(CommMode::Mac)).unwrap();
+        script
+            .send(
+                session
+                    .write_data(file(10), 0, &[7; 64])
+                    .comm_mode(CommMode::Mac),
+            )
+            .unwrap();
         script
             .send(session.change_file_settings(file(0), CommMode::Enciphered, rights))
             .unwrap();
@@ -110,7 +129,10 @@ fn key_change_and_file_creation() {
         .authenticate_aes(KeyNo::new(1).unwrap(), &new, &mut getrandom::SysRng)
         .run(&mut counter)
         .unwrap();
-    let settings = session.get_file_settings(file(10)).run(&mut counter).unwrap();
+    let settings = session
+        .get_file_settings(file(10))
+        .run(&mut counter)
+        .unwrap();
     assert_eq!(settings.comm.mode(), CommMode::Mac);
 }
 
@@ -139,7 +161,10 @@ fn the_key_in_use_comes_last_and_stays_unknown() {
     let mut receipt = [0; 256];
     let mut player = waiting.script(script, &mut receipt).unwrap();
     let ending = player.play(&mut counter).unwrap();
-    assert_eq!((ending.stop, ending.effect), (Stop::Complete, Effect::Possible));
+    assert_eq!(
+        (ending.stop, ending.effect),
+        (Stop::Complete, Effect::Possible)
+    );
     let receipt = player.into_receipt().unwrap();
     let judgement = record.judge(receipt, &transport_key()).unwrap();
     assert_eq!(judgement.verdict, Verdict::Unknown);
@@ -157,21 +182,37 @@ fn reads_of_unknown_data_are_opened_by_the_holder() {
         script.send(session.debit(file(2), amount(100))).unwrap();
         script.send(session.commit_transaction()).unwrap();
         script.ask(session.get_value(file(2))).unwrap();
-        script.ask(session.read_data(file(1), 0..32, &mut first)).unwrap();
-        script.ask(session.read_data(file(0), 4..12, &mut second)).unwrap();
+        script
+            .ask(session.read_data(file(1), 0..32, &mut first))
+            .unwrap();
+        script
+            .ask(session.read_data(file(0), 4..12, &mut second))
+            .unwrap();
     });
     let (ending, receipt, record) = play(made, &mut counter);
-    assert_eq!((ending.stop, ending.effect, ending.commands), (Stop::Complete, Effect::Done, 5));
+    assert_eq!(
+        (ending.stop, ending.effect, ending.commands),
+        (Stop::Complete, Effect::Done, 5)
+    );
     let judgement = judge(&record, &receipt);
-    assert_eq!((judgement.verdict, judgement.known, judgement.unknown), (Verdict::Done, 2, 3));
+    assert_eq!(
+        (judgement.verdict, judgement.known, judgement.unknown),
+        (Verdict::Done, 2, 3)
+    );
 
     let mut buffer = vec![0; record.len()];
     let record = Record::unseal(&record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
     let (mut session, mut replay) = record.replay(&receipt, &transport_key()).unwrap();
     state_settings(&mut session, counter.card());
     assert_eq!(session.get_value(file(2)).run(&mut replay).unwrap(), 900);
-    session.read_data(file(1), 0..32, &mut first).run(&mut replay).unwrap();
-    session.read_data(file(0), 4..12, &mut second).run(&mut replay).unwrap();
+    session
+        .read_data(file(1), 0..32, &mut first)
+        .run(&mut replay)
+        .unwrap();
+    session
+        .read_data(file(0), 4..12, &mut second)
+        .run(&mut replay)
+        .unwrap();
     assert!(session.free_mem().run(&mut replay).is_err());
 
     // Another command than the script's, and a reply that was changed.
@@ -179,21 +220,104 @@ fn reads_of_unknown_data_are_opened_by_the_holder() {
     assert!(session.free_mem().run(&mut replay).is_err());
 }
 
+/// A read of unknown data in many frames, and of a length that is not known either.
+#[test]
+fn long_unknown_reads() {
+    let mut counter = Counter::demo();
+    let rights = AccessRights::from_bytes([0x00, 0x00]);
+    let zero = Key::aes([0; 16]);
+    let session = counter.selected();
+    let session = session.authenticate_aes(KeyNo::MASTER, &zero, &mut getrandom::SysRng);
+    let mut session = session.run(&mut counter).unwrap();
+    let size = U24::new(700).unwrap();
+    let content: Vec<u8> = (0..700_u32)
+        .map(|byte| u8::try_from(byte % 251).unwrap())
+        .collect();
+    for (number, mode) in [
+        (10, CommMode::Plain),
+        (11, CommMode::Mac),
+        (12, CommMode::Enciphered),
+    ] {
+        let create = session.create_std_data_file(file(number), None, mode, rights, size);
+        create.run(&mut counter).unwrap();
+        session
+            .write_data(file(number), 0, &content)
+            .run(&mut counter)
+            .unwrap();
+    }
+    let mut buffers = [[0; 700]; 3];
+    let made = make(&mut counter, |session, script| {
+        for (number, buffer) in (10..).zip(&mut buffers) {
+            script
+                .ask(session.read_data(file(number), 0..700, buffer))
+                .unwrap();
+        }
+    });
+    let mut receipt = vec![0; 4096];
+    let mut player = made.waiting.script(&made.script, &mut receipt).unwrap();
+    let ending = player.play(&mut counter).unwrap();
+    assert_eq!((ending.stop, ending.effect), (Stop::Complete, Effect::None));
+    let receipt = player.into_receipt().unwrap();
+    let mut buffer = vec![0; made.record.len()];
+    let record = Record::unseal(&made.record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
+    let (mut session, mut replay) = record.replay(receipt, &transport_key()).unwrap();
+    state_settings(&mut session, counter.card());
+    for (number, buffer) in (10..).zip(&mut buffers) {
+        session
+            .read_data(file(number), 0..700, buffer)
+            .run(&mut replay)
+            .unwrap();
+        assert_eq!(buffer[..], content);
+    }
+}
+
+/// Whatever bytes come, nobody panics, and nothing of it is taken.
+#[test]
+fn any_bytes() {
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let bytes = proptest::collection::vec(any::<u8>(), 0..300);
+    runner
+        .run(&(bytes, 0..10_u8), |(mut bytes, kind)| {
+            if bytes.len() > 2 && kind > 0 {
+                (bytes[0], bytes[1]) = (1, kind);
+            }
+            prop_assert!(Shop::new(Key::aes([0; 16])).accept(&bytes).is_err());
+            let mut counter = Counter::demo();
+            for mode in [Mode::CardLocked, Mode::Proven, Mode::Script] {
+                let waiting = counter.tap(aes(mode, 1));
+                let mut receipt = [0; 256];
+                match mode {
+                    Mode::CardLocked => prop_assert!(waiting.card_locked(&bytes).is_err()),
+                    Mode::Proven => prop_assert!(waiting.proven(&bytes).is_err()),
+                    _ => prop_assert!(waiting.script(&bytes, &mut receipt).is_err()),
+                }
+            }
+            let mut buffer = vec![0; bytes.len()];
+            prop_assert!(Record::unseal(&bytes, &StorageKey::new(STORAGE), &mut buffer).is_err());
+            Ok(())
+        })
+        .unwrap();
+}
+
 #[test]
 fn what_does_not_go_into_a_script() {
     let mut shop = Shop::new(Key::aes([0; 16]));
     let mut counter = Counter::demo();
-    let mut attempt = |number: u64, write: &dyn Fn(&mut Session<Authenticated>, &mut ScriptBuilder<'_>) -> bool| {
-        let waiting = counter.tap(aes(Mode::Script, number));
-        let (mut script, mut record) = ([0; 512], [0; 512]);
-        let answered = shop.answer(&waiting.message().unwrap());
-        let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
-        let refused = write(&mut session, &mut builder);
-        (refused, builder.finish().is_err())
-    };
+    let mut attempt =
+        |number: u64,
+         write: &dyn Fn(&mut Session<Authenticated>, &mut ScriptBuilder<'_>) -> bool| {
+            let waiting = counter.tap(aes(Mode::Script, number));
+            let (mut script, mut record) = ([0; 512], [0; 512]);
+            let answered = shop.answer(&waiting.message().unwrap());
+            let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+            let refused = write(&mut session, &mut builder);
+            (refused, builder.finish().is_err())
+        };
     let card = VirtualReader::demo().into_card();
     // Settings unknown.
-    let result = attempt(1, &|session, script| script.send(session.debit(file(2), amount(1))).is_err());
+    let result = attempt(1, &|session, script| {
+        script.send(session.debit(file(2), amount(1))).is_err()
+    });
     assert_eq!(result, (true, true));
     // A debit and no commit.
     let result = attempt(2, &|session, script| {
@@ -204,7 +328,9 @@ fn what_does_not_go_into_a_script() {
     // Data that cannot be this command's answer.
     let result = attempt(3, &|session, script| {
         state_settings(session, &card);
-        script.expect(session.get_value(file(2)), &[1, 2, 3]).is_err()
+        script
+            .expect(session.get_value(file(2)), &[1, 2, 3])
+            .is_err()
     });
     assert_eq!(result, (true, true));
     // A change after an unknown read; asking for a change.
@@ -222,12 +348,20 @@ fn what_does_not_go_into_a_script() {
     // Nothing.
     assert_eq!(attempt(6, &|_, _| false), (false, true));
     // An unauthenticated session's command, and one of another session.
-    let result = attempt(7, &|_, script| script.send(Session::new().free_mem()).is_err());
+    let result = attempt(7, &|_, script| {
+        script.send(Session::new().free_mem()).is_err()
+    });
     assert_eq!(result, (true, true));
     // A buffer that is too small.
     let result = attempt(8, &|session, script| {
         let data = [0; 600];
-        script.send(session.write_data(file(0), 0, &data).comm_mode(CommMode::Plain)).is_err()
+        script
+            .send(
+                session
+                    .write_data(file(0), 0, &data)
+                    .comm_mode(CommMode::Plain),
+            )
+            .is_err()
     });
     assert_eq!(result, (true, true));
 }
@@ -244,7 +378,8 @@ fn a_session_that_ran_on_is_not_the_scripts() {
     let waiting = counter.tap(aes(Mode::Script, 2));
     let answered = shop.answer(&waiting.message().unwrap());
     let (_, mut other) = answered.script(&mut script2, &mut record2).unwrap();
-    one.expect(session.get_key_version(KeyNo::MASTER), &[0]).unwrap();
+    one.expect(session.get_key_version(KeyNo::MASTER), &[0])
+        .unwrap();
     let error = other.expect(session.get_key_version(KeyNo::MASTER), &[0]);
     assert!(matches!(error, Err(Refusal::Script(_))));
 }
@@ -255,10 +390,16 @@ fn a_session_that_ran_on_is_not_the_scripts() {
 fn torn_at_every_frame() {
     let write = |session: &mut Session<Authenticated>, script: &mut ScriptBuilder<'_>| {
         script.send(session.debit(file(2), amount(250))).unwrap();
-        script.send(session.write_record(file(4), 0, b"coffee")).unwrap();
-        script.send(session.write_data(file(1), 0, &[5; 32])).unwrap();
+        script
+            .send(session.write_record(file(4), 0, b"coffee"))
+            .unwrap();
+        script
+            .send(session.write_data(file(1), 0, &[5; 32]))
+            .unwrap();
         script.send(session.commit_transaction()).unwrap();
-        script.expect(session.get_value(file(2)), &750_i32.to_le_bytes()).unwrap();
+        script
+            .expect(session.get_value(file(2)), &750_i32.to_le_bytes())
+            .unwrap();
     };
     let mut counter = Counter::demo();
     let made = make(&mut counter, write);
@@ -289,14 +430,19 @@ fn torn_at_every_frame() {
 fn a_refused_script() {
     let mut counter = Counter::demo();
     let made = make(&mut counter, |session, script| {
-        script.send(session.write_record(file(4), 0, b"coffee")).unwrap();
+        script
+            .send(session.write_record(file(4), 0, b"coffee"))
+            .unwrap();
         // There are 1000.
         script.send(session.debit(file(2), amount(2000))).unwrap();
         script.send(session.commit_transaction()).unwrap();
     });
     let (ending, receipt, record) = play(made, &mut counter);
     assert_eq!(ending.stop, Stop::Refused(Status::BoundaryError));
-    assert_eq!((ending.effect, ending.commands, ending.frames), (Effect::None, 1, 3));
+    assert_eq!(
+        (ending.effect, ending.commands, ending.frames),
+        (Effect::None, 1, 3)
+    );
     // An error status is no proof.
     let judgement = judge(&record, &receipt);
     assert_eq!((judgement.verdict, judgement.proved), (Verdict::Unknown, 1));
@@ -308,20 +454,28 @@ fn a_refused_script() {
 fn a_proved_deviation() {
     type Write = fn(&mut Session<Authenticated>, &mut ScriptBuilder<'_>);
     let stale: Write = |session, script| {
-        script.expect(session.get_value(file(2)), &999_i32.to_le_bytes()).unwrap();
+        script
+            .expect(session.get_value(file(2)), &999_i32.to_le_bytes())
+            .unwrap();
         script.send(session.debit(file(2), amount(250))).unwrap();
         script.send(session.commit_transaction()).unwrap();
     };
     // The same with a change in clear after it, and with one before it.
     let in_clear: Write = |session, script| {
-        script.expect(session.get_value(file(2)), &999_i32.to_le_bytes()).unwrap();
-        script.send(session.write_data(file(0), 0, b"plain")).unwrap();
+        script
+            .expect(session.get_value(file(2)), &999_i32.to_le_bytes())
+            .unwrap();
+        script
+            .send(session.write_data(file(0), 0, b"plain"))
+            .unwrap();
         script.send(session.debit(file(2), amount(250))).unwrap();
         script.send(session.commit_transaction()).unwrap();
     };
     let before: Write = |session, script| {
         script.send(session.debit(file(2), amount(250))).unwrap();
-        script.expect(session.read_data(file(1), 0..4, &mut [0; 4]), b"abcd").unwrap();
+        script
+            .expect(session.read_data(file(1), 0..4, &mut [0; 4]), b"abcd")
+            .unwrap();
         script.send(session.commit_transaction()).unwrap();
     };
     for (write, verdict, at) in [
@@ -332,9 +486,15 @@ fn a_proved_deviation() {
         let mut counter = Counter::demo();
         let made = make(&mut counter, write);
         let (ending, receipt, record) = play(made, &mut counter);
-        assert_eq!((ending.stop, ending.effect), (Stop::NotAsExpected, Effect::None));
+        assert_eq!(
+            (ending.stop, ending.effect),
+            (Stop::NotAsExpected, Effect::None)
+        );
         let judgement = judge(&record, &receipt);
-        assert_eq!((judgement.verdict, judgement.deviation), (verdict, Some(at)));
+        assert_eq!(
+            (judgement.verdict, judgement.deviation),
+            (verdict, Some(at))
+        );
         assert_eq!(counter.card().state(), VirtualReader::demo().card().state());
     }
 }
@@ -443,15 +603,25 @@ impl Side for Ahead<'_, '_> {
     }
 }
 
-fn apply(op: &Op, session: &mut Session<Authenticated>, side: &mut impl Side, keys: &mut [Key], data: Option<&[u8]>) -> bool {
+fn apply(
+    op: &Op,
+    session: &mut Session<Authenticated>,
+    side: &mut impl Side,
+    keys: &mut [Key],
+    data: Option<&[u8]>,
+) -> bool {
     let rights = AccessRights::from_bytes([0x00, 0x00]);
     let mut buffer = vec![0; 64];
     match op {
         Op::Debit(value) => side.run(session.debit(file(2), amount(*value)), data),
         Op::Credit(value) => side.run(session.credit(file(2), amount(*value)), data),
         Op::LimitedCredit(value) => side.run(session.limited_credit(file(2), amount(*value)), data),
-        Op::WriteBackup(at, bytes) => side.run(session.write_data(file(1), u32::from(*at), bytes), data),
-        Op::WriteStandard(at, bytes) => side.run(session.write_data(file(0), u32::from(*at), bytes), data),
+        Op::WriteBackup(at, bytes) => {
+            side.run(session.write_data(file(1), u32::from(*at), bytes), data)
+        }
+        Op::WriteStandard(at, bytes) => {
+            side.run(session.write_data(file(0), u32::from(*at), bytes), data)
+        }
         Op::Record(number, bytes) => side.run(session.write_record(file(*number), 0, bytes), data),
         Op::Clear(number) => side.run(session.clear_record_file(file(*number)), data),
         Op::Commit => side.run(session.commit_transaction(), data),
@@ -472,14 +642,23 @@ fn apply(op: &Op, session: &mut Session<Authenticated>, side: &mut impl Side, ke
                 KeyType::ThreeKey3Des => Key::three_key_3des([*byte; 24]),
                 _ => Key::des([*byte; 8]),
             };
-            let done = side.run(session.change_key(KeyNo::new(*number).unwrap(), &old, &new), data);
+            let done = side.run(
+                session.change_key(KeyNo::new(*number).unwrap(), &old, &new),
+                data,
+            );
             if done {
                 keys[usize::from(*number)] = new;
             }
             done
         }
         Op::Create(number) => side.run(
-            session.create_std_data_file(file(*number), None, CommMode::Mac, rights, U24::new(40).unwrap()),
+            session.create_std_data_file(
+                file(*number),
+                None,
+                CommMode::Mac,
+                rights,
+                U24::new(40).unwrap(),
+            ),
             data,
         ),
         Op::Delete(number) => side.run(session.delete_file(file(*number)), data),
@@ -487,7 +666,7 @@ fn apply(op: &Op, session: &mut Session<Authenticated>, side: &mut impl Side, ke
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// A random transaction, live on one card and as a script on its twin: the same card, the same
     /// number of frames, and the replies that were foreseen, bit by bit (the tags say so).
@@ -571,7 +750,13 @@ proptest! {
 /// What a reading operation has answered, as the card's own state tells it.
 fn known_data(op: &Op, counter: &Counter) -> Vec<u8> {
     let application = counter.card().state().application(AID).unwrap();
-    let find = |number: u8| application.files().iter().find(|f| f.number() == file(number)).unwrap();
+    let find = |number: u8| {
+        application
+            .files()
+            .iter()
+            .find(|f| f.number() == file(number))
+            .unwrap()
+    };
     match op {
         Op::Value => match find(2).content() {
             FileContent::Value(value) => value.value.to_le_bytes().to_vec(),
@@ -584,8 +769,15 @@ fn known_data(op: &Op, counter: &Counter) -> Vec<u8> {
             _ => unreachable!(),
         },
         Op::Uid => vec![4, 5, 6, 7, 8, 9, 10],
-        Op::KeySettings => vec![application.settings().to_byte(), application.info().to_byte()],
-        Op::FileIds => application.files().iter().map(|f| f.number().number()).collect(),
+        Op::KeySettings => vec![
+            application.settings().to_byte(),
+            application.info().to_byte(),
+        ],
+        Op::FileIds => application
+            .files()
+            .iter()
+            .map(|f| f.number().number())
+            .collect(),
         Op::Settings(number) => {
             let mut out = [0; 36];
             let len = find(*number).settings().encode(&mut out).unwrap();

@@ -10,8 +10,22 @@ fn text_is_hexadecimal() {
     assert_eq!(text, "\"01abff\"");
     let back: Message<8> = serde_json::from_str(&text).unwrap();
     assert_eq!(back, message);
-    for wrong in ["\"01ABFF\"", "\"01a\"", "\"0g\"", "\"000102030405060708\"", "[1,2]", "3"] {
-        assert!(serde_json::from_str::<Message<8>>(wrong).is_err(), "{wrong}");
+    for wrong in [
+        "\"01ABFF\"",
+        "\"01a\"",
+        "\"0g\"",
+        "\"000102030405060708\"",
+        "[1,2]",
+        "3",
+    ] {
+        assert!(
+            serde_json::from_str::<Message<8>>(wrong).is_err(),
+            "{wrong}"
+        );
     }
-    assert!(serde_json::from_str::<Message<0>>("\"\"").unwrap().is_empty());
+    assert!(
+        serde_json::from_str::<Message<0>>("\"\"")
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -543,7 +543,10 @@ impl<H: Holder, C: Command> Foreseen for Exchange<H, C> {
     }
 
     fn foresee(&mut self, data: &[u8], out: &mut [u8]) -> Result<usize, Misuse> {
-        self.holder.inner().channel.foresee(self.round.reply, data, out)
+        self.holder
+            .inner()
+            .channel
+            .foresee(self.round.reply, data, out)
     }
 
     fn leave_open(&mut self) {

@@ -222,10 +222,7 @@ impl Key {
     }
 
     /// A session key from its bytes; the caller wipes its own copy.
-    pub(crate) fn from_session_bytes(
-        key_type: KeyType,
-        bytes: &Zeroizing<[u8; 24]>,
-    ) -> Self {
+    pub(crate) fn from_session_bytes(key_type: KeyType, bytes: &Zeroizing<[u8; 24]>) -> Self {
         Self::new(key_type, **bytes)
     }
 }

@@ -101,7 +101,11 @@ impl Place {
     #[cfg(feature = "split")]
     pub(in crate::pcd) const fn selecting(aid: Aid) -> Self {
         Self {
-            level: if aid.is_picc() { Level::Picc } else { Level::Application(aid) },
+            level: if aid.is_picc() {
+                Level::Picc
+            } else {
+                Level::Application(aid)
+            },
             files: FileCache::EMPTY,
             pending: false,
         }
@@ -294,7 +298,11 @@ impl Session<Authenticated> {
         } else {
             ReplyProtection::Mac
         };
-        let incoming = Incoming { buffer, tail: &mut tail, len: payload.len() };
+        let incoming = Incoming {
+            buffer,
+            tail: &mut tail,
+            len: payload.len(),
+        };
         self.inner.channel.open(protection, incoming) == Ok(room)
     }
 

@@ -166,7 +166,8 @@ impl<'b> ScriptBuilder<'b> {
             let chain = self.chain;
             self.record.patch(self.record_count_at + 1, &chain);
         }
-        let (script_at, record_at) = self.begin_entry(Flags::UNKNOWN | Flags::PROVED, facts.code)?;
+        let (script_at, record_at) =
+            self.begin_entry(Flags::UNKNOWN | Flags::PROVED, facts.code)?;
         let first = command.start(self.format).map_err(script_error)?;
         let payload = first.get(1..).unwrap_or_default();
         self.script.put(payload)?;
@@ -258,7 +259,9 @@ impl<'b> ScriptBuilder<'b> {
         end_payload(&mut self.script, payload_at)?;
         end_payload(&mut self.record, record_at)?;
         // Where the card's chain stands when it makes its reply.
-        let before_reply = command.chain().ok_or(Refusal::Script(Misuse::NotAuthenticated))?;
+        let before_reply = command
+            .chain()
+            .ok_or(Refusal::Script(Misuse::NotAuthenticated))?;
         let room = expected.get_mut(1..).unwrap_or_default();
         let len = command.foresee(data, room).map_err(Refusal::Script)?;
         let reply = expected.get(..=len).unwrap_or_default();
@@ -286,11 +289,18 @@ impl<'b> ScriptBuilder<'b> {
         if flags.contains(Flags::PENDING) {
             self.pending = true;
         }
-        if matches!(facts.code, CommandCode::CommitTransaction | CommandCode::AbortTransaction) {
+        if matches!(
+            facts.code,
+            CommandCode::CommitTransaction | CommandCode::AbortTransaction
+        ) {
             self.pending = false;
         }
         self.chain = chain.unwrap_or(self.chain);
-        let phase = if facts.proved { Phase::Sealing } else { Phase::Ended };
+        let phase = if facts.proved {
+            Phase::Sealing
+        } else {
+            Phase::Ended
+        };
         Ok((output, phase))
     }
 }

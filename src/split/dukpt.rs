@@ -39,7 +39,9 @@ enum Usage {
 fn derive(key: &[u8; 16], usage: Usage, tail: [u8; 8]) -> Zeroizing<[u8; 16]> {
     let [high, low] = (usage as u16).to_be_bytes();
     // Version, counter of the block, usage, algorithm AES-128, 128 bits.
-    let mut data = [1, 1, high, low, 0x00, 0x02, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut data = [
+        1, 1, high, low, 0x00, 0x02, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
     for (to, from) in data.iter_mut().skip(8).zip(tail) {
         *to = from;
     }
@@ -124,7 +126,10 @@ impl InitialKey {
         for bit in (0..u32::BITS).rev().map(|bit| 1_u32 << bit) {
             if counter & bit != 0 {
                 working |= bit;
-                let ksn = Ksn { key_id: self.key_id, counter: working };
+                let ksn = Ksn {
+                    key_id: self.key_id,
+                    counter: working,
+                };
                 key = derive(&key, Usage::Derivation, transaction(ksn));
             }
         }
@@ -139,7 +144,11 @@ impl fmt::Debug for InitialKey {
 }
 
 fn working_key(derivation_key: &[u8; 16], ksn: Ksn) -> TransportKey {
-    TransportKey::new(*derive(derivation_key, Usage::KeyEncryption, transaction(ksn)))
+    TransportKey::new(*derive(
+        derivation_key,
+        Usage::KeyEncryption,
+        transaction(ksn),
+    ))
 }
 
 /// The terminal's key register: what remains of the initial key. 548 bytes, no heap; wiped when
@@ -175,7 +184,10 @@ impl Dukpt {
         for (bit, register) in self.registers.iter_mut().enumerate().take(below) {
             let ksn = Ksn {
                 key_id: self.key_id,
-                counter: counter | 1_u32.checked_shl(u32::try_from(bit).unwrap_or(0)).unwrap_or(0),
+                counter: counter
+                    | 1_u32
+                        .checked_shl(u32::try_from(bit).unwrap_or(0))
+                        .unwrap_or(0),
             };
             *register = *derive(key, Usage::Derivation, transaction(ksn));
         }
@@ -194,7 +206,10 @@ impl Dukpt {
             counter: self.counter,
         };
         let bit = usize::try_from(self.counter.trailing_zeros()).unwrap_or(REGISTERS);
-        let register = self.registers.get_mut(bit).ok_or(TerminalError::KeysUsedUp)?;
+        let register = self
+            .registers
+            .get_mut(bit)
+            .ok_or(TerminalError::KeysUsedUp)?;
         let key = Zeroizing::new(*register);
         register.zeroize();
         let working = working_key(&key, ksn);
@@ -203,7 +218,11 @@ impl Dukpt {
             self.update(&key, self.counter, bit);
             self.counter = self.counter.wrapping_add(1);
         } else {
-            self.counter = self.counter.wrapping_add(1_u32.checked_shl(self.counter.trailing_zeros()).unwrap_or(0));
+            self.counter = self.counter.wrapping_add(
+                1_u32
+                    .checked_shl(self.counter.trailing_zeros())
+                    .unwrap_or(0),
+            );
         }
         Ok((TransportKeyId::Dukpt(ksn), working))
     }
@@ -217,7 +236,10 @@ impl Dukpt {
     /// Everything, to be stored where only this terminal reads it.
     pub fn save(&self, out: &mut [u8; Self::SAVED]) {
         let registers = self.registers.iter().flatten();
-        let all = registers.chain(&self.key_id).copied().chain(self.counter.to_le_bytes());
+        let all = registers
+            .chain(&self.key_id)
+            .copied()
+            .chain(self.counter.to_le_bytes());
         for (to, from) in out.iter_mut().zip(all) {
             *to = from;
         }
@@ -265,7 +287,10 @@ mod tests {
     }
 
     const fn ksn(counter: u32) -> Ksn {
-        Ksn { key_id: KEY_ID, counter }
+        Ksn {
+            key_id: KEY_ID,
+            counter,
+        }
     }
 
     /// ANSI X9.24-3-2017, Annex B and the supplement's test vectors, AES-128 from AES-128.
@@ -347,7 +372,10 @@ mod tests {
         for counter in [0xFFFE_4000, 0xFFFE_8000, 0xFFFF_0000] {
             let (id, working) = dukpt.next_key().unwrap();
             assert_eq!(id, TransportKeyId::Dukpt(ksn(counter)));
-            assert_eq!(working.bytes(), base().transport_key(ksn(counter)).unwrap().bytes());
+            assert_eq!(
+                working.bytes(),
+                base().transport_key(ksn(counter)).unwrap().bytes()
+            );
         }
         assert_eq!(dukpt.next_key().unwrap_err(), TerminalError::KeysUsedUp);
         assert_eq!(dukpt.counter(), 0);

@@ -56,7 +56,8 @@ pub(super) fn derive_from_both(
 pub(super) fn wrap(key: &[u8; 16], plain: &[u8; 24]) -> Result<[u8; 32], WireError> {
     let kw = KwAes128::new(&(*key).into());
     let mut wrapped = [0; 32];
-    kw.wrap_key(plain, &mut wrapped).map_err(|_| WireError::Full)?;
+    kw.wrap_key(plain, &mut wrapped)
+        .map_err(|_| WireError::Full)?;
     Ok(wrapped)
 }
 
@@ -111,7 +112,10 @@ mod tests {
             "6bc1bee22e409f96e93d7e117393172a ae2d8a571e03ac9c9eb76fac45af8e51 30c81c46a35ce411",
         );
         let (a, b) = message.split_at(21);
-        assert_eq!(cmac(&key, &[a, b])[..], hex("dfa66747de9ae63030ca32611497c827"));
+        assert_eq!(
+            cmac(&key, &[a, b])[..],
+            hex("dfa66747de9ae63030ca32611497c827")
+        );
     }
 
     #[test]

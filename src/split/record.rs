@@ -110,7 +110,11 @@ impl<'r> Foreseen<'r> {
         let reply_len = reader.u16()?;
         let reply = reader.take(usize::from(reply_len))?;
         let data_len = usize::from(reader.u16()?);
-        let before_reply = if data_len > 0 { reader.array()? } else { [0; 16] };
+        let before_reply = if data_len > 0 {
+            reader.array()?
+        } else {
+            [0; 16]
+        };
         Ok(Self {
             flags,
             code,
@@ -300,9 +304,19 @@ impl Head {
     }
 
     fn session(&self, chain: &[u8]) -> Session<Authenticated> {
-        let key = session_key(messaging(&self.challenge), self.key_type(), &self.session_key);
+        let key = session_key(
+            messaging(&self.challenge),
+            self.key_type(),
+            &self.session_key,
+        );
         let intent = &self.challenge.intent;
-        Session::elsewhere(&key, chain, intent.key_no, intent.key_type, self.challenge.aid)
+        Session::elsewhere(
+            &key,
+            chain,
+            intent.key_no,
+            intent.key_type,
+            self.challenge.aid,
+        )
     }
 
     /// Whether a reply that is not the foreseen one is the card's all the same.
@@ -369,7 +383,8 @@ impl Judging {
         let same = payload.is_some_and(|payload| kdf::same(foreseen.reply, payload));
         if self.unbroken && same {
             self.proved += 1;
-        } else if self.unbroken && payload.is_some_and(|payload| head.is_authentic(foreseen, payload))
+        } else if self.unbroken
+            && payload.is_some_and(|payload| head.is_authentic(foreseen, payload))
         {
             self.deviation = Some(index);
         }
@@ -437,8 +452,8 @@ pub enum ReplayError {
 
 impl Replay<'_> {
     fn answer(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, ReplayError> {
-        let frame = CommandFrame::parse(Framing::Native, command)
-            .map_err(|_| ReplayError::OtherCommand)?;
+        let frame =
+            CommandFrame::parse(Framing::Native, command).map_err(|_| ReplayError::OtherCommand)?;
         if frame.code == CommandCode::AdditionalFrame {
             if self.rest.is_empty() || !frame.payload.is_empty() {
                 return Err(ReplayError::OtherCommand);

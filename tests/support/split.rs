@@ -7,9 +7,7 @@ use desfire_ev1::split::{
     Accepted, Answered, Counters, Freshness, Intent, Mode, Modes, Refusal, SoftKey, Tap,
     TerminalId, TransportKey, TransportKeyId, Waiting,
 };
-use desfire_ev1::wire::{
-    Aid, AuthScheme, InlineBytes, KeyInfo, KeyNo, KeySettings, KeyType, Uid,
-};
+use desfire_ev1::wire::{Aid, AuthScheme, InlineBytes, KeyInfo, KeyNo, KeySettings, KeyType, Uid};
 use desfire_ev1::{
     AsyncTransport, Key, Link, LinkFormat, Machine, Session, Transport, VirtualReader,
 };
@@ -102,7 +100,9 @@ impl Counter {
 
     pub fn tap(&mut self, intent: Intent) -> Waiting {
         let session = self.selected();
-        Tap::new(session, intent, &transport_key()).run(self).unwrap()
+        Tap::new(session, intent, &transport_key())
+            .run(self)
+            .unwrap()
     }
 }
 

@@ -136,7 +136,11 @@ impl KeyHalf {
             token: [0; 32],
         };
         let last_block = challenge.rchunks(key_type.block_len()).next();
-        for (to, from) in half.chain_from.iter_mut().zip(last_block.into_iter().flatten()) {
+        for (to, from) in half
+            .chain_from
+            .iter_mut()
+            .zip(last_block.into_iter().flatten())
+        {
             *to = *from;
         }
         half.load(challenge.iter());

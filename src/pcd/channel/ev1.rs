@@ -11,15 +11,15 @@ use subtle::ConstantTimeEq as _;
 
 use super::incoming::{Incoming, ReplyCrc};
 use super::{ReplyProtection, Request, RequestProtection, Sealed};
-use crate::error::{Authenticity, ErrorKind};
 #[cfg(feature = "split")]
 use crate::error::Misuse;
-#[cfg(feature = "split")]
-use crate::wire::Writer;
+use crate::error::{Authenticity, ErrorKind};
 use crate::pcd::crypto::cipher::{Cipher, Iv};
 use crate::pcd::crypto::cmac::{Subkeys, cmac};
 use crate::pcd::crypto::crc::CRC32;
 use crate::pcd::key::Key;
+#[cfg(feature = "split")]
+use crate::wire::Writer;
 
 /// The first bytes of the CMAC are sent, the rest stays in the IV.
 pub(super) const MAC_LEN: usize = 8;

@@ -99,13 +99,7 @@ pub(in crate::pcd) fn cmac(cipher: &Cipher, subkeys: &Subkeys, iv: &mut Iv, part
 }
 
 /// The last step of a CMAC: `last` is one block, `complete` or already padded.
-fn absorb_last(
-    cipher: &Cipher,
-    subkeys: &Subkeys,
-    iv: &mut Iv,
-    last: &[u8],
-    complete: bool,
-) {
+fn absorb_last(cipher: &Cipher, subkeys: &Subkeys, iv: &mut Iv, last: &[u8], complete: bool) {
     let block_len = cipher.block_len();
     let subkey = subkeys.for_last(complete);
     let mut block = [0; MAX_BLOCK];

@@ -150,10 +150,12 @@ mod till {
     }
 
     /// Runs one tap in one mode; whether all is well.
-    pub fn tap(mode: Mode, dukpt: &mut Dukpt) -> Option<bool> {
+    pub fn tap(mode: Mode, dukpt: &mut Dukpt, stored: &mut [u8; Dukpt::SAVED]) -> Option<bool> {
         let aid = Aid::from_bytes([0x16, 0xDE, 0x00]);
         let counter = dukpt.counter();
         let (id, key): (TransportKeyId, TransportKey) = dukpt.next_key().ok()?;
+        // Before the key is used: it must not come a second time.
+        dukpt.save(stored);
         let intent = intent(mode, id, counter)?;
         let mut answer = [0; 1024];
         if mode == Mode::Remote {
@@ -207,7 +209,6 @@ pub unsafe extern "C" fn till_tap(mode: u8, state: *mut [u8; Dukpt::SAVED]) -> i
         3 => Mode::Remote,
         _ => Mode::CardLocked,
     };
-    let done = till::tap(mode, &mut dukpt);
-    dukpt.save(state);
+    let done = till::tap(mode, &mut dukpt, state);
     i32::from(done == Some(true))
 }
