@@ -5,6 +5,10 @@
     missing_docs,
     reason = "criterion's macros make undocumented functions"
 )]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a bench whose preparation fails has nothing to measure"
+)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use desfire_ev1::split::{

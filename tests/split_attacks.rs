@@ -1,5 +1,14 @@
 //! What a terminal that lies can do, and what a recorded session is good for. Every test says what
 //! it costs the operator: nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::cast_possible_truncation,
+    reason = "a test is allowed to fail loudly"
+)]
 
 #[path = "support/split.rs"]
 mod support;

@@ -1,4 +1,13 @@
 //! Keys that can be used but not seen: a token that knows standard CBC and nothing else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::cast_possible_truncation,
+    reason = "a test is allowed to fail loudly"
+)]
 
 #[path = "support/split.rs"]
 mod support;

@@ -1,5 +1,14 @@
 //! Every mode of split authentication on the software card: the same bytes on the card's link as
 //! from a local session, and the same card afterwards.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::cast_possible_truncation,
+    reason = "a test is allowed to fail loudly"
+)]
 
 #[path = "support/split.rs"]
 mod support;

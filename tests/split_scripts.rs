@@ -1,5 +1,14 @@
 //! Scripts: everything that goes into one, what becomes of it when it is torn or refused, and what
 //! the key holder may conclude from a receipt.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::cast_possible_truncation,
+    reason = "a test is allowed to fail loudly"
+)]
 
 #[path = "support/split.rs"]
 mod support;
