@@ -83,11 +83,11 @@ fn recording() -> Recording {
         .expect("an accepted AES handshake");
     assert!(block.contains("origin card"), "{block}");
     let field = |name: &str, skip: usize| {
-        let lines = block
+        let mut lines = block
             .lines()
             .map(str::trim)
             .filter_map(|line| line.strip_prefix(name));
-        hex(lines.skip(skip).next().unwrap())
+        hex(lines.nth(skip).unwrap())
     };
     let key: [u8; 16] = field("key ", 0).try_into().unwrap();
     Recording {
