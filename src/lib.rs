@@ -71,6 +71,8 @@
 //! | `internals` | nothing to rely on: doors for this crate's own tests, benches and fuzz targets |
 //! | `pcsc` | readers of the host's PC/SC service, `pcsc`; needs `std` and the system's PC/SC library |
 //! | `picc` | the software card, `picc`, and `VirtualReader`; implies `alloc` |
+//! | `provision` | a card's layout as data, and a way to it that survives torn taps, `provision`; implies `alloc` |
+//! | `provision-toml` | layouts from TOML; implies `provision` and `serde` |
 //!
 //! # Security
 //!
@@ -101,6 +103,9 @@ pub mod error;
 mod pcd;
 #[cfg(feature = "picc")]
 pub mod picc;
+#[cfg(feature = "provision")]
+pub mod provision;
+pub mod purse;
 #[cfg(feature = "split")]
 pub mod split;
 #[cfg(feature = "picc")]
@@ -120,8 +125,8 @@ pub use pcd::internals;
 pub use pcd::pcsc;
 pub use pcd::{
     AsyncTransport, Authenticate, AuthenticateIso7816, Authenticated, Exchange, Faulty,
-    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, RunError, Session,
-    SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
+    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, Procedure, RunError,
+    Session, SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
 };
 #[cfg(feature = "picc")]
 pub use virtual_reader::{CardMute, VirtualReader};

@@ -9,7 +9,8 @@
 //! | `channel` | secure messaging | crypto |
 //! | `protection` | which protection applies | settings and rights |
 //! | [`command`] | one file per command | protection |
-//! | `exchange`, `iso_exchange` | one command as a machine | channel, frames |
+//! | `round` | one request and its reply in frames | channel, frames |
+//! | `exchange`, `iso_exchange` | one command as a machine | round, channel |
 //! | `session` | what is known of the card | exchange |
 //! | `transaction` | changes that belong together | session |
 //! | `driver` | I/O | machines |
@@ -31,11 +32,12 @@ mod key;
 #[cfg(feature = "pcsc")]
 pub mod pcsc;
 mod protection;
+mod round;
 mod session;
 mod transaction;
 
 pub use auth::{Authenticate, AuthenticateIso7816, Messaging, SessionKey};
-pub use driver::{AsyncTransport, Faulty, Link, Passing, RunError, Traced, Transport};
+pub use driver::{AsyncTransport, Faulty, Link, Passing, Procedure, RunError, Traced, Transport};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};

@@ -15,12 +15,12 @@ use crate::error::{ErrorKind, Misuse};
 use crate::pcd::auth::{Authenticate, SessionKey};
 use crate::pcd::channel::Channel;
 #[cfg(feature = "split")]
-use crate::pcd::channel::{Incoming, ReplyProtection, TAIL};
+use crate::pcd::channel::{DataLength, Incoming, ReplyProtection, TAIL};
 #[cfg(feature = "split")]
 use crate::pcd::crypto::cipher::Iv;
 use crate::pcd::key::Key;
 use crate::pcd::protection::FileCache;
-use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType};
+use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType, Status};
 
 /// Mark of a session without authentication.
 #[derive(Debug)]
@@ -79,8 +79,18 @@ pub struct Inner {
 pub(in crate::pcd) struct Place {
     pub(in crate::pcd) level: Level,
     pub(in crate::pcd) files: FileCache,
-    /// Changes may be waiting for CommitTransaction; they outlive an authentication.
-    pub(in crate::pcd) pending: bool,
+    /// Outlives an authentication.
+    pub(in crate::pcd) pending: Pending,
+}
+
+/// What may be waiting for CommitTransaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pcd) enum Pending {
+    Nothing,
+    Changes,
+    /// There were changes, and then the card refused something: it has dropped them. What has been
+    /// changed since would be only a part of what belongs together.
+    Broken,
 }
 
 /// What is selected.
@@ -97,6 +107,13 @@ impl Place {
         self.level == Level::Picc
     }
 
+    /// Something now waits for CommitTransaction.
+    pub(in crate::pcd) fn changed(&mut self) {
+        if self.pending == Pending::Nothing {
+            self.pending = Pending::Changes;
+        }
+    }
+
     /// Where nothing is known but what is selected.
     #[cfg(feature = "split")]
     pub(in crate::pcd) const fn selecting(aid: Aid) -> Self {
@@ -107,7 +124,7 @@ impl Place {
                 Level::Application(aid)
             },
             files: FileCache::EMPTY,
-            pending: false,
+            pending: Pending::Nothing,
         }
     }
 
@@ -140,12 +157,16 @@ impl Inner {
         }
     }
 
-    /// An exchange has ended in an error. Without authentication a refusal changes nothing:
-    /// there is no chain that could have broken.
-    pub(in crate::pcd) fn after_failure(&mut self, refused: bool) {
+    /// An exchange has ended in an error. Without authentication a refusal breaks no chain, and the
+    /// session goes on; but the card drops a transaction with any error.
+    pub(in crate::pcd) fn after_failure(&mut self, kind: ErrorKind, refused: bool) {
         self.busy = false;
         if !(matches!(self.channel, Channel::Open) && refused) {
             self.lose();
+        } else if kind == ErrorKind::Refused(Status::NoChanges) {
+            self.place.pending = Pending::Nothing;
+        } else if self.place.pending == Pending::Changes {
+            self.place.pending = Pending::Broken;
         }
     }
 
@@ -153,7 +174,7 @@ impl Inner {
     pub(in crate::pcd) fn lose(&mut self) {
         self.channel = Channel::Lost;
         self.place.files = FileCache::EMPTY;
-        self.place.pending = false;
+        self.place.pending = Pending::Nothing;
     }
 
     /// Remembers a file's settings as the card has told them. Only in an EV1 session they are
@@ -176,7 +197,9 @@ impl Inner {
 
     /// Neither authentication nor changes that wait.
     pub(in crate::pcd) const fn nothing_open(&self) -> bool {
-        matches!(self.channel, Channel::Open) && !self.busy && !self.place.pending
+        matches!(self.channel, Channel::Open)
+            && !self.busy
+            && matches!(self.place.pending, Pending::Nothing)
     }
 
     pub(in crate::pcd) const fn require_no_ev1_session(&self) -> Result<(), Misuse> {
@@ -203,6 +226,10 @@ impl Session<Unauthenticated> {
 
     /// For a card on which `selected` is known to be selected and nobody is authenticated, for
     /// instance because another program has selected it.
+    ///
+    /// Not for going on after a failure: changes may be pending on the card, and under D40 a refusal,
+    /// of [`Session::change_key_in_use`] for instance, need not have ended the card's authentication,
+    /// so that it would go on enciphering what this session takes for plain. Select again instead.
     #[must_use]
     pub const fn at_level(selected: Aid) -> Self {
         Self::at(if selected.is_picc() {
@@ -228,7 +255,7 @@ impl Session<Unauthenticated> {
                 place: Place {
                     level,
                     files: FileCache::EMPTY,
-                    pending: false,
+                    pending: Pending::Nothing,
                 },
             },
             state: PhantomData,
@@ -294,7 +321,9 @@ impl Session<Authenticated> {
             *to = *from;
         }
         let protection = if enciphered {
-            ReplyProtection::Enciphered { length: Some(room) }
+            ReplyProtection::Enciphered {
+                length: DataLength::Exactly(room),
+            }
         } else {
             ReplyProtection::Mac
         };
@@ -333,11 +362,16 @@ impl<S> Session<S> {
         self.inner.ready().is_err()
     }
 
+    /// Whether EV1 messaging protects it: a MAC over every command and reply.
+    pub(crate) const fn is_ev1(&self) -> bool {
+        matches!(self.inner.channel, Channel::Ev1(_))
+    }
+
     /// Tells the session the settings of a file, so that it needs not ask the card for them.
     ///
-    /// They decide in which mode the file's data travel. Wrong settings make the card refuse;
-    /// they never make the library take data for authentic that are not protected as stated
-    /// here.
+    /// They decide in which mode the file's data travel, and how long a read to the end must be.
+    /// Wrong settings make the card refuse or the answer; they never make the library take data for
+    /// authentic that are not protected as stated here.
     pub fn assume_file_settings(&mut self, file: FileNo, settings: &FileSettings) {
         self.inner.place.files.put(file, settings, true);
     }

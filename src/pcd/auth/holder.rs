@@ -291,9 +291,12 @@ impl Answer {
     }
 
     /// Checks the card's proof; only then there is a session key.
-    pub(crate) fn verify(self, proof: &[u8]) -> Result<SessionKey, ErrorKind> {
+    pub(crate) fn verify(&self, proof: &[u8]) -> Result<SessionKey, ErrorKind> {
         if bool::from(self.expected().ct_eq(proof)) {
-            Ok(self.session_key)
+            Ok(SessionKey {
+                messaging: self.session_key.messaging,
+                key: self.session_key.key.clone(),
+            })
         } else {
             Err(Authenticity::ProofWrong.into())
         }

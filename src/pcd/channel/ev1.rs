@@ -9,6 +9,8 @@
 
 use subtle::ConstantTimeEq as _;
 
+#[cfg(feature = "split")]
+use super::DataLength;
 use super::incoming::{Incoming, ReplyCrc};
 use super::{ReplyProtection, Request, RequestProtection, Sealed};
 #[cfg(feature = "split")]
@@ -147,7 +149,8 @@ impl Ev1 {
             ReplyProtection::Enciphered { length } => {
                 // Nobody has recorded how a card pads an answer of unstated length that fits
                 // exactly.
-                if length != Some(data.len()) {
+                if !matches!(length, DataLength::Exactly(len) | DataLength::Believed(len) if len == data.len())
+                {
                     return Err(Misuse::Invalid(
                         "an enciphered reply can be foreseen only if the command states its length",
                     ));
