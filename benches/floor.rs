@@ -243,7 +243,10 @@ fn main() {
                     continue;
                 }
                 print!("{name:<34}");
-                for len in LENGTHS.into_iter().filter(|len| at.is_none_or(|at| *len <= at)) {
+                for len in LENGTHS
+                    .into_iter()
+                    .filter(|len| at.is_none_or(|at| *len <= at))
+                {
                     let works = [
                         scheme.library(direction, mode, len),
                         scheme.floor(direction, mode, len),
