@@ -217,8 +217,8 @@ const PURSE: &[&str] = &[
     "Tap",
 ];
 
-/// A layout names keys and holds none, nor contents of files; `Issuer` borrows the keys and is silent
-/// about them.
+/// A layout names keys and holds none; the first contents of files, which stand in it, are what the
+/// caller has written down. `Issuer` and `MemoryKeys` are silent about keys.
 const PROVISION: &[&str] = &[
     "ApplicationLayout",
     "FileKind",
