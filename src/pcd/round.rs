@@ -61,6 +61,19 @@ impl Round {
         self.outgoing.1 > MAX_PAYLOAD
     }
 
+    /// Whether more frames of the request are to come.
+    pub(in crate::pcd) fn sending(&self) -> bool {
+        self.sealed
+            .as_ref()
+            .is_some_and(|sealed| sealed.remaining() > 0)
+    }
+
+    /// How the reply is protected.
+    #[cfg(feature = "split")]
+    pub(in crate::pcd) const fn protection(&self) -> ReplyProtection {
+        self.reply
+    }
+
     /// What is to go out, as the link wants it.
     pub(in crate::pcd) fn frame(&mut self) -> Result<&[u8], Misuse> {
         let (code, len) = self.outgoing;
@@ -141,11 +154,7 @@ impl Round {
             WireError::StatusWord(sw) if sw != StatusWord::OK => ErrorKind::RefusedIso(sw),
             error => error.into(),
         })?;
-        let sending = self
-            .sealed
-            .as_ref()
-            .is_some_and(|sealed| sealed.remaining() > 0);
-        match (reply.status, sending) {
+        match (reply.status, self.sending()) {
             (Status::AdditionalFrame, true) if reply.payload.is_empty() => Ok(Heard::SendOn),
             (Status::AdditionalFrame, true) => Err(Malformed::DataTooEarly.into()),
             (Status::AdditionalFrame, false) if reply.payload.is_empty() => {

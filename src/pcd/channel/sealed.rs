@@ -41,7 +41,7 @@ pub(in crate::pcd) struct Sealed {
 impl Sealed {
     /// Data in clear, with a MAC or nothing behind it.
     pub(super) fn clear(data_len: usize, mac: &[u8]) -> Self {
-        Self::new(data_len, &[mac], false)
+        Self::new(data_len, [mac, &[]], false)
     }
 
     /// Data to be enciphered, with CRCs and padding behind them.
@@ -51,7 +51,7 @@ impl Sealed {
         padding: Padding,
         block_len: usize,
     ) -> Self {
-        let mut sealed = Self::new(data_len, &crcs, true);
+        let mut sealed = Self::new(data_len, crcs, true);
         if padding == Padding::Marked {
             sealed.push(0x80);
         }
@@ -61,10 +61,19 @@ impl Sealed {
         sealed
     }
 
-    fn new(data_len: usize, trailer: &[&[u8]], enciphered: bool) -> Self {
-        let mut sealed = Self {
-            trailer: [0; MAX_TRAILER],
-            trailer_len: 0,
+    fn new(data_len: usize, parts: [&[u8]; 2], enciphered: bool) -> Self {
+        let mut trailer = [0; MAX_TRAILER];
+        let mut trailer_len = 0;
+        for part in parts {
+            for (to, from) in trailer.iter_mut().skip(trailer_len).zip(part) {
+                *to = *from;
+            }
+            trailer_len += part.len();
+        }
+        debug_assert!(trailer_len <= MAX_TRAILER);
+        Self {
+            trailer,
+            trailer_len,
             data_len,
             position: 0,
             iv: Iv::ZERO,
@@ -72,11 +81,7 @@ impl Sealed {
             carry_from: 0,
             carry_to: 0,
             enciphered,
-        };
-        for byte in trailer.iter().copied().flatten() {
-            sealed.push(*byte);
         }
-        sealed
     }
 
     fn push(&mut self, byte: u8) {

@@ -209,4 +209,4 @@ fn comm_and_rights(comm: crate::wire::CommMode, rights: crate::wire::AccessRight
 }
 
 #[cfg(test)]
-pub(in crate::pcd) mod testing;
+pub(crate) mod testing;
