@@ -29,8 +29,10 @@ mod terminal;
 
 #[cfg(feature = "split")]
 pub(crate) use apart::{Opened, Opening, Proved, Proving};
+pub(crate) use holder::Answer;
+#[cfg(feature = "split")]
+pub(crate) use holder::KeyHalf;
 pub(in crate::pcd) use holder::answer;
-pub(crate) use holder::{Answer, KeyHalf};
 pub use holder::{Messaging, SessionKey};
 pub use iso7816::AuthenticateIso7816;
 pub use local::Authenticate;
