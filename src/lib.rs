@@ -51,6 +51,8 @@
 //!   [`Transport`] with [`Machine::run`], over an [`AsyncTransport`] with
 //!   [`Machine::run_async`], or stepped by hand over any link with [`Machine::start`] and
 //!   [`Machine::step`].
+//! - What takes several commands is a [`Procedure`], with the same `run` and `run_async`: the
+//!   [`purse`], whose debits and credits can be settled after a lost commit.
 //! - Nothing decoded leaves the library before its MAC or CRC has been checked. A missing, short
 //!   or wrong one is an error, wipes the caller's buffer, and ends the session. There is no lenient
 //!   mode.
@@ -105,6 +107,9 @@ mod pcd;
 pub mod picc;
 #[cfg(feature = "provision")]
 pub mod provision;
+pub mod purse;
+#[cfg(feature = "split")]
+pub mod split;
 #[cfg(feature = "picc")]
 mod virtual_reader;
 pub mod wire;
@@ -122,8 +127,8 @@ pub use pcd::internals;
 pub use pcd::pcsc;
 pub use pcd::{
     AsyncTransport, Authenticate, AuthenticateIso7816, Authenticated, Exchange, Faulty,
-    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, RunError, Session,
-    SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
+    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, Procedure, RunError,
+    Session, SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
 };
 #[cfg(feature = "picc")]
 pub use virtual_reader::{CardMute, VirtualReader};

@@ -10,6 +10,7 @@
 
 use super::{Command, FileCommand};
 use crate::error::{ErrorKind, Misuse};
+use crate::pcd::channel::DataLength;
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::{FileAccess, Operation, Protection};
 use crate::pcd::session::{Inner, Session};
@@ -34,7 +35,7 @@ impl Command for GetValue {
     fn protection(&self, inner: &Inner) -> Result<Protection<'_>, Misuse> {
         inner.require_application()?;
         let mode = self.access.mode(inner)?;
-        Ok(Protection::read(mode, Some(VALUE_LEN)))
+        Ok(Protection::read(mode, DataLength::Exactly(VALUE_LEN)))
     }
 
     fn file_access(&self) -> Option<FileAccess> {
@@ -61,6 +62,9 @@ impl FileCommand for GetValue {
 
 impl<S> Session<S> {
     /// The value of a value file, without changes that are not committed.
+    ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data), also for what D40 does not protect.
     ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};

@@ -3,7 +3,7 @@
 use desfire_ev1::error::Misuse;
 use desfire_ev1::wire::{Aid, AuthScheme, CommMode, FileNo, KeyNo, Status};
 
-use super::card::{Body, Card, Refusal, Reply, mode_of};
+use super::card::{Body, Card, File, Refusal, Reply, mode_of};
 use super::keys::KeyId;
 use super::ops::{ATS, NewFile, Op};
 
@@ -25,6 +25,8 @@ pub(crate) struct Reader {
     pending: bool,
     /// The same before the command that is out.
     pending_before: bool,
+    /// Whether the card has refused something since.
+    broken: bool,
 }
 
 /// What the library does first when it is called.
@@ -71,8 +73,9 @@ impl Reader {
     /// has refused.
     pub(crate) fn failed(&mut self, refused: bool) {
         if self.key.is_none() && refused {
-            // What has been refused has left nothing.
+            // What has been refused has left nothing, and what was there is gone.
             self.pending = self.pending_before;
+            self.broken |= self.pending;
         } else {
             self.loses();
         }
@@ -81,6 +84,7 @@ impl Reader {
     /// The card has said that nothing is pending.
     pub(crate) fn hears_no_changes(&mut self) {
         self.pending = false;
+        self.broken = false;
     }
 
     /// Whether a refusal in a later frame of a write leaves open what the earlier ones did.
@@ -97,6 +101,7 @@ impl Reader {
         self.lost = true;
         self.known = 0;
         self.pending = false;
+        self.broken = false;
     }
 
     /// A command goes out.
@@ -152,24 +157,29 @@ impl Reader {
 
     /// Once it knows the file: whether it goes on.
     pub(crate) fn denied(&self, card: &Card, op: &Op) -> Option<Misuse> {
-        match op.file_access()? {
-            (no, None) => {
-                let file = card.kept.app(self.selected)?.file(no)?;
-                let key = self.key.map(|(key_no, _)| key_no);
-                let denied = mode_of(file, key, op).is_none();
-                denied.then_some(Misuse::AccessDenied(FileNo::new(no).expect("up to 31")))
+        let (no, stated) = op.file_access()?;
+        let file = card.kept.app(self.selected).and_then(|app| app.file(no));
+        if stated.is_none() {
+            let key = self.key.map(|(key_no, _)| key_no);
+            if mode_of(file?, key, op).is_none() {
+                return Some(Misuse::AccessDenied(FileNo::new(no).expect("up to 31")));
             }
-            (_, Some(mode)) if mode != CommMode::Plain && self.key.is_none() => {
-                Some(Misuse::NotAuthenticated)
-            }
-            _ => None,
         }
+        let known = file.filter(|_| stated.is_none() || self.knows(no));
+        if let Some(misuse) = known.and_then(|file| does_not_fit(file, op)) {
+            return Some(misuse);
+        }
+        let needs_key = stated.is_some_and(|mode| mode != CommMode::Plain) && self.key.is_none();
+        needs_key.then_some(Misuse::NotAuthenticated)
     }
 
     /// Parameters that cannot be sent, or not here.
     fn impossible(&self, op: &Op) -> Option<Misuse> {
         if matches!(op, Op::Guarded { .. }) && !self.pending {
             return Some(Misuse::NothingPending);
+        }
+        if matches!(op, Op::Guarded { .. }) && self.broken {
+            return Some(Misuse::TransactionBroken);
         }
         let in_application = self.selected != 0;
         let need_picc = in_application.then_some(Misuse::NotAtPiccLevel);
@@ -286,6 +296,7 @@ impl Reader {
             Op::ChangeKeyInUse { .. } | Op::ChangePiccKey { .. } => {
                 *self = Self {
                     pending: self.pending,
+                    broken: self.broken,
                     ..Self::at(self.selected)
                 };
             }
@@ -293,7 +304,10 @@ impl Reader {
             Op::CreateFile { no, .. } | Op::DeleteFile(no) | Op::ChangeFileSettings { no, .. } => {
                 self.forgets(no);
             }
-            Op::Commit | Op::Abort | Op::Guarded { .. } => self.pending = false,
+            Op::Commit | Op::Abort | Op::Guarded { .. } => {
+                self.pending = false;
+                self.broken = false;
+            }
             // The library cannot know what they did.
             _ if by_hand(op, self.key.is_some()) => self.known = 0,
             _ => {}
@@ -322,6 +336,27 @@ pub(crate) fn by_hand(op: &Op, authenticated: bool) -> bool {
         | Op::SetDefaultKey(_)
         | Op::SetAts(_) => !authenticated,
         _ => false,
+    }
+}
+
+/// What the library knows to be impossible once it knows how large the file or its records are.
+fn does_not_fit(file: &File, op: &Op) -> Option<Misuse> {
+    match (op, &file.body) {
+        (Op::ReadToEnd { offset, room, .. }, Body::Standard(data) | Body::Backup(data)) => {
+            let (needed, available) = (data.len().saturating_sub(*offset as usize), *room);
+            (needed > available).then_some(Misuse::BufferTooSmall { needed, available })
+        }
+        (
+            &Op::ReadRecords { record_size, .. },
+            Body::Records {
+                record_size: actual,
+                ..
+            },
+        ) => {
+            let (stated, actual) = (record_size, *actual);
+            (stated != actual).then_some(Misuse::RecordSize { stated, actual })
+        }
+        _ => None,
     }
 }
 
