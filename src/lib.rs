@@ -106,6 +106,8 @@ pub mod picc;
 #[cfg(feature = "provision")]
 pub mod provision;
 pub mod purse;
+#[cfg(feature = "split")]
+pub mod split;
 #[cfg(feature = "picc")]
 mod virtual_reader;
 pub mod wire;

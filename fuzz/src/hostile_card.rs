@@ -365,9 +365,14 @@ impl Line<'_, '_> {
         if self.blind {
             return self.input.chunk().to_vec();
         }
-        if code == 0xF5 && self.call.kind != Kind::GetFileSettings && self.call.ask {
-            self.asking = true;
-            return self.tell_settings(&params);
+        if self.call.leaves_mode() {
+            if code == 0xF5 {
+                self.asking = true;
+                return self.tell_settings(&params);
+            }
+            // It knows the settings from an earlier call.
+            self.blind = true;
+            return self.input.chunk().to_vec();
         }
         self.request.extend(&params);
         let whole = self.shape.request_len.unwrap_or(self.request.len());

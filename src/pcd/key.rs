@@ -54,6 +54,9 @@ pub enum KeyError {
         "diversification takes 1 to 31 bytes for AES and 1 to 15 for 2K3DES and 3K3DES, and there is no rule for DES"
     )]
     DiversificationInput,
+    /// A text is not two hex digits for each byte.
+    #[error("a key is written as hex digits, two for each byte")]
+    Hex,
     /// The number of bytes does not fit the type.
     #[error("a {key_type} key has {expected} bytes, not {found}")]
     Length {
@@ -146,7 +149,53 @@ impl Key {
         }
     }
 
+    /// The same from hex digits, as people write keys: two for each byte, nothing between them.
+    ///
+    /// ```
+    /// use desfire_ev1::{Key, wire::KeyType};
+    ///
+    /// let key = Key::from_hex(KeyType::Aes, "00112233445566778899aabbccddeeff")?;
+    /// assert_eq!(key.key_type(), KeyType::Aes);
+    /// assert!(Key::from_hex(KeyType::Des, "0011").is_err());
+    /// # Ok::<(), desfire_ev1::KeyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`KeyError`], which holds nothing of the text.
+    pub fn from_hex(key_type: KeyType, text: &str) -> Result<Self, KeyError> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Ok(byte - b'0'),
+            b'a'..=b'f' => Ok(byte - b'a' + 10),
+            b'A'..=b'F' => Ok(byte - b'A' + 10),
+            _ => Err(KeyError::Hex),
+        };
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        // One byte more than any key has: with it no length of a key is right.
+        let mut bytes = Zeroizing::new([0; 25]);
+        if !rest.is_empty() {
+            return Err(KeyError::Hex);
+        }
+        for ([high, low], place) in pairs.iter().zip(bytes.iter_mut()) {
+            *place = digit(*high)? << 4 | digit(*low)?;
+        }
+        let key = bytes.get(..pairs.len()).unwrap_or(bytes.as_ref());
+        Self::from_slice(key_type, key).map_err(|error| match error {
+            KeyError::Length {
+                key_type, expected, ..
+            } => KeyError::Length {
+                key_type,
+                expected,
+                found: pairs.len(),
+            },
+            error => error,
+        })
+    }
+
     /// The key of a card in delivery state and of a new application: all zero, version 0.
+    ///
+    /// Of the DES family it is a single DES key, since its halves are equal. For
+    /// [`KeyFamily::Unknown`], which no EV1 card has, it is that one too: a program that has the family
+    /// from a card looks first.
     #[must_use]
     pub fn zero(family: KeyFamily) -> Self {
         let key_type = match family {
@@ -242,15 +291,12 @@ impl Key {
     }
 
     /// The bytes for the cipher: all 24, of which it takes what it needs.
-    pub(in crate::pcd) const fn cipher_bytes(&self) -> &[u8; 24] {
+    pub(crate) const fn cipher_bytes(&self) -> &[u8; 24] {
         &self.bytes
     }
 
     /// A session key from its bytes; the caller wipes its own copy.
-    pub(in crate::pcd) fn from_session_bytes(
-        key_type: KeyType,
-        bytes: &Zeroizing<[u8; 24]>,
-    ) -> Self {
+    pub(crate) fn from_session_bytes(key_type: KeyType, bytes: &Zeroizing<[u8; 24]>) -> Self {
         Self::new(key_type, **bytes)
     }
 }

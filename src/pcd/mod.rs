@@ -9,7 +9,8 @@
 //! | `channel` | secure messaging | crypto |
 //! | `protection` | which protection applies | settings and rights |
 //! | [`command`] | one file per command | protection |
-//! | `exchange`, `iso_exchange` | one command as a machine | channel, frames |
+//! | `round` | one request and its reply in frames | channel, frames |
+//! | `exchange`, `iso_exchange` | one command as a machine | round, channel |
 //! | `session` | what is known of the card | exchange |
 //! | `transaction` | changes that belong together | session |
 //! | `driver` | I/O | machines |
@@ -31,6 +32,7 @@ mod key;
 #[cfg(feature = "pcsc")]
 pub mod pcsc;
 mod protection;
+mod round;
 mod session;
 mod transaction;
 
@@ -39,5 +41,14 @@ pub use driver::{AsyncTransport, Faulty, Link, Passing, Procedure, RunError, Tra
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};
+/// What `split` needs of the reader side beyond what everybody may have.
+#[cfg(feature = "split")]
+pub(crate) mod doors {
+    pub(crate) use super::auth::{Answer, KeyHalf, Opened, Opening, Proved, Proving};
+    pub(crate) use super::crypto::cipher::Cipher as KeyCipher;
+    pub use super::crypto::work::{CbcDirection, CbcTask, CbcWork};
+    pub use super::diversify::Diversification;
+    pub use super::exchange::{Facts, Foreseen};
+}
 pub use session::{Authenticated, Session, Unauthenticated};
 pub use transaction::Transaction;

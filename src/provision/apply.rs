@@ -13,10 +13,10 @@ use rand_core::TryCryptoRng;
 use super::hand::Hand;
 use super::keys::{KeyFault, KeyStore, Level, Origin, Ring};
 use super::layout::{ApplicationLayout, FileKind, FileLayout, RecordsLayout, u24};
-use super::plan::{Action, Step, first_rights, same_kind};
+use super::plan::{Action, ModeAndRights, Step, first_rights, same_kind};
 use super::survey::{Halt, Survey};
 use crate::command::IsoName;
-use crate::wire::{AccessRights, Aid, FileNo, KeyFlags, KeyInfo, KeyNo, KeySettings};
+use crate::wire::{AccessRights, Aid, FileNo, FileSettings, KeyFlags, KeyInfo, KeyNo, KeySettings};
 use crate::{AsyncTransport, Key, Machine as _, RunError};
 
 /// Why a step ended.
@@ -123,8 +123,10 @@ where
             }
             Action::EnterApplication { settings } => self.enter(level, settings).await,
             Action::CreateFile { file } => self.create_file(level, file).await,
-            Action::Fill { file, from } => self.fill(level, file, from).await,
-            Action::SetRights { file, under } => self.set_rights(level, file, under).await,
+            Action::Fill { file, now, from } => self.fill(level, file, now, from).await,
+            Action::SetRights { file, now, under } => {
+                self.set_rights(level, file, now, under).await
+            }
             Action::ChangeKey { key_no, under } => self.change_key(level, key_no, under).await,
             Action::KeySettings(settings) => self.key_settings(level, settings).await,
             Action::SetAts => {
@@ -277,7 +279,24 @@ where
                 act!(self, session => session.create_cyclic_record_file(number, iso, mode, rights, size, max));
             }
         }
+        if file.has_content() {
+            // Looked at when it gets its own rights.
+            return Ok(());
+        }
         self.look_at_file(file, rights).await
+    }
+
+    /// Tells the session how a file's data travel: a key that may use the file need not be allowed to
+    /// ask for its settings.
+    pub(super) fn tell(&mut self, file: &FileLayout, now: ModeAndRights) {
+        if let Some((session, _)) = self.hand.somebody() {
+            let settings = FileSettings {
+                comm: now.mode.into(),
+                rights: now.rights,
+                detail: file.detail(),
+            };
+            session.assume_file_settings(file.number, &settings);
+        }
     }
 
     /// Whether a file is as it was asked for.
@@ -293,10 +312,17 @@ where
         }
     }
 
-    async fn fill(&mut self, level: Level, file: usize, from: u32) -> Done<(), T> {
+    async fn fill(
+        &mut self,
+        level: Level,
+        file: usize,
+        now: ModeAndRights,
+        from: u32,
+    ) -> Done<(), T> {
         let file = self.file(level, file)?;
         let number = file.number;
         self.be(level, KeyNo::MASTER).await?;
+        self.tell(file, now);
         match &file.kind {
             FileKind::Standard { content, .. } => {
                 act!(self, session => session.write_data(number, 0, content));
@@ -351,10 +377,17 @@ where
         Ok(found == expected)
     }
 
-    async fn set_rights(&mut self, level: Level, file: usize, under: Option<KeyNo>) -> Done<(), T> {
+    async fn set_rights(
+        &mut self,
+        level: Level,
+        file: usize,
+        now: ModeAndRights,
+        under: Option<KeyNo>,
+    ) -> Done<(), T> {
         let file = self.file(level, file)?;
         let (number, mode, rights) = (file.number, file.mode, file.rights);
         self.be(level, under.unwrap_or(KeyNo::MASTER)).await?;
+        self.tell(file, now);
         act!(self, session => session.change_file_settings(number, mode, rights));
         self.be(level, KeyNo::MASTER).await?;
         self.look_at_file(file, rights).await

@@ -82,10 +82,20 @@ where
     }
 
     /// Selects, so that nobody is authenticated and nothing is pending.
+    ///
+    /// A card whose last answer was lost may be in the middle of a chain, and then only drops that: it
+    /// is asked a second time, as this changes nothing that lasts.
     pub(super) async fn select(&mut self, aid: Aid) -> Answer<(), T> {
         self.held = Held::Nothing;
         let selecting = Session::new().select_application(aid);
-        self.held = Held::Nobody(selecting.run_async(&mut self.wire).await?);
+        let session = match selecting.run_async(&mut self.wire).await {
+            Err(error) if error.status() == Some(Status::CommandAborted) => {
+                let selecting = Session::new().select_application(aid);
+                selecting.run_async(&mut self.wire).await?
+            }
+            other => other?,
+        };
+        self.held = Held::Nobody(session);
         Ok(())
     }
 

@@ -457,6 +457,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
                     continue;
                 };
                 worker.be(Level::App(index), reader).await?;
+                worker.tell(file, settings.into());
                 if !worker.has_its_content(file).await? {
                     different.push(format!("{name}: has another content"));
                 }

@@ -93,6 +93,8 @@ mod layout;
 mod memory;
 mod plan;
 mod survey;
+#[cfg(feature = "provision-toml")]
+mod text;
 
 pub use check::{LayoutError, LayoutErrors, Place};
 pub use issuer::{IssueError, Issuer, Progress, ProvisionError, Report, Verdict};
@@ -102,3 +104,5 @@ pub use layout::{
     RecordsLayout, storage,
 };
 pub use plan::{Plan, Problem, ProblemKind, Step};
+#[cfg(feature = "provision-toml")]
+pub use text::MAX_TEXT;

@@ -25,8 +25,8 @@ use super::layout::{ApplicationLayout, FILLING, FileKind, FileLayout, KeySlot, L
 use super::memory;
 use super::survey::{AppFound, KeyFound, Survey};
 use crate::wire::{
-    Access, AccessRights, Aid, ChangeKeyAccess, FileDetail, FileNo, FileSettings, KeyFlags, KeyNo,
-    KeySettings, Uid, ValueFlags,
+    Access, AccessRights, Aid, ChangeKeyAccess, CommMode, FileDetail, FileNo, FileSettings,
+    KeyFlags, KeyNo, KeySettings, Uid, ValueFlags,
 };
 
 /// Without these, key settings freeze something for ever.
@@ -135,14 +135,16 @@ pub(super) enum Action {
     CreateFile {
         file: usize,
     },
-    /// `from`: how many records are there already.
+    /// `now`: mode and rights until then; `from`: how many records are there already.
     Fill {
         file: usize,
+        now: ModeAndRights,
         from: u32,
     },
     /// `under`: the key that may; nothing if everybody may.
     SetRights {
         file: usize,
+        now: ModeAndRights,
         under: Option<KeyNo>,
     },
     ChangeKey {
@@ -153,6 +155,22 @@ pub(super) enum Action {
     SetAts,
     DisableFormat,
     RandomId,
+}
+
+/// How a file's data travel, and who may do what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ModeAndRights {
+    pub(super) mode: CommMode,
+    pub(super) rights: AccessRights,
+}
+
+impl From<&FileSettings> for ModeAndRights {
+    fn from(settings: &FileSettings) -> Self {
+        Self {
+            mode: settings.comm.mode(),
+            rights: settings.rights,
+        }
+    }
 }
 
 /// What a card is, what is wrong with it, and what is to be done.
@@ -519,20 +537,21 @@ impl Planner<'_> {
         let what = format!("create, {}", describe(file));
         self.step(level, place, Action::CreateFile { file: number }, what);
         if file.has_content() {
-            self.fill(app, number, 0);
+            let now = ModeAndRights {
+                mode: file.mode,
+                rights: FILLING,
+            };
+            self.fill(app, number, now, 0);
         }
     }
 
-    fn fill(&mut self, app: usize, file: usize, from: u32) {
+    fn fill(&mut self, app: usize, file: usize, now: ModeAndRights, from: u32) {
         let (level, place) = (Level::App(app), Place::File(app, file));
-        self.step(
-            level,
-            place,
-            Action::Fill { file, from },
-            "write its content",
-        );
+        let action = Action::Fill { file, now, from };
+        self.step(level, place, action, "write its content");
         let action = Action::SetRights {
             file,
+            now,
             under: Some(KeyNo::MASTER),
         };
         self.step(level, place, action, "give it its rights");
@@ -760,6 +779,7 @@ impl Planner<'_> {
             Some(under) => {
                 let action = Action::SetRights {
                     file: number,
+                    now: settings.into(),
                     under,
                 };
                 self.step(Level::App(app), place, action, what);
@@ -797,7 +817,7 @@ impl Planner<'_> {
             );
             return;
         }
-        self.fill(app, number, there);
+        self.fill(app, number, settings.into(), there);
     }
 
     /// Whether what cannot be read back may not have been set: as long as the PICC master key is

@@ -2,6 +2,7 @@
 //! 24-bit number [`U24`] in which offsets and lengths travel.
 
 use core::fmt;
+use core::str::FromStr;
 
 use super::{InlineBytes, Reader, WireError};
 
@@ -62,6 +63,30 @@ impl Aid {
     #[must_use]
     pub const fn is_picc(self) -> bool {
         self.number() == 0
+    }
+}
+
+/// Six hex digits, as it is written and printed: most significant first.
+///
+/// ```
+/// use desfire_ev1::wire::Aid;
+///
+/// assert_eq!("00DE16".parse(), Aid::new(0x00_DE16));
+/// assert!("DE16".parse::<Aid>().is_err());
+/// ```
+impl FromStr for Aid {
+    type Err = WireError;
+
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let digits = text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u32::from_str_radix(text, 16).ok().filter(|_| digits);
+        number.map_or(
+            Err(WireError::Text {
+                field: "AID",
+                digits: 6,
+            }),
+            Self::new,
+        )
     }
 }
 

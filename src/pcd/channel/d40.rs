@@ -9,6 +9,7 @@
 
 use subtle::ConstantTimeEq as _;
 
+use super::ev1::Ev1;
 use super::incoming::{Incoming, ReplyCrc};
 use super::{ReplyProtection, Request, RequestProtection, Sealed};
 use crate::error::{Authenticity, ErrorKind};
@@ -21,12 +22,16 @@ pub(super) const CRC_LEN: usize = 2;
 
 pub(in crate::pcd) struct D40 {
     cipher: Cipher,
+    /// Fills what only the other messaging needs: else whatever lay on the stack would stay there,
+    /// and has been found to be a piece of the session key.
+    _filler: [u8; size_of::<Ev1>() - size_of::<Cipher>()],
 }
 
 impl D40 {
     pub(super) fn new(key: &Key) -> Self {
         Self {
             cipher: Cipher::new(key),
+            _filler: [0; size_of::<Ev1>() - size_of::<Cipher>()],
         }
     }
 

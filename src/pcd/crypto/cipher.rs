@@ -12,6 +12,7 @@ use cbc::cipher::{
 use des::{Des, TdesEde2, TdesEde3};
 use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
+use super::work::{CbcDirection, CbcWork};
 use crate::pcd::key::Key;
 use crate::wire::KeyType;
 
@@ -32,7 +33,6 @@ impl Iv {
     }
 
     /// From at most a block's bytes.
-    #[cfg(feature = "internals")]
     pub(in crate::pcd) fn from_slice(bytes: &[u8]) -> Self {
         let mut iv = Self::ZERO;
         for (to, from) in iv.0.iter_mut().zip(bytes) {
@@ -58,42 +58,65 @@ impl Iv {
 }
 
 /// A key schedule.
-pub(in crate::pcd) enum Cipher {
+pub(crate) struct Cipher(Schedule);
+
+enum Schedule {
     Des(Des),
     TwoKey3Des(TdesEde2),
     ThreeKey3Des(TdesEde3),
     Aes(Aes128),
+    /// All of the room that any schedule takes.
+    Gone([u64; ROOM]),
+}
+
+/// The longest schedule and what alignment may add, with the tag in one word before.
+const ROOM: usize = (size_of::<TdesEde3>() + 16) / size_of::<u64>() - 1;
+
+// All but the tag's word is covered.
+const _: () = assert!(size_of::<Schedule>() == size_of::<[u64; ROOM + 1]>());
+
+impl Drop for Cipher {
+    /// The ciphers wipe themselves. But a small schedule leaves much of the room unused, and when it
+    /// was moved here, parts of schedules that had been on the stack may have come along.
+    fn drop(&mut self) {
+        self.0 = Schedule::Gone([0; ROOM]);
+        if let Schedule::Gone(room) = &mut self.0 {
+            room.zeroize();
+        }
+    }
 }
 
 /// Calls a generic function with the cipher inside.
 macro_rules! with_cipher {
     ($self:expr, $function:ident($($argument:expr),*)) => {
-        match $self {
-            Cipher::Des(cipher) => $function(cipher, $($argument),*),
-            Cipher::TwoKey3Des(cipher) => $function(cipher, $($argument),*),
-            Cipher::ThreeKey3Des(cipher) => $function(cipher, $($argument),*),
-            Cipher::Aes(cipher) => $function(cipher, $($argument),*),
+        match &$self.0 {
+            Schedule::Des(cipher) => $function(cipher, $($argument),*),
+            Schedule::TwoKey3Des(cipher) => $function(cipher, $($argument),*),
+            Schedule::ThreeKey3Des(cipher) => $function(cipher, $($argument),*),
+            Schedule::Aes(cipher) => $function(cipher, $($argument),*),
+            // Between `drop` and the end of it.
+            Schedule::Gone(_) => {}
         }
     };
 }
 
 impl Cipher {
     /// Sets up the key schedule.
-    pub(in crate::pcd) fn new(key: &Key) -> Self {
+    pub(crate) fn new(key: &Key) -> Self {
         #[cfg(test)]
         testing::count_schedule();
-        match key.key_type() {
-            KeyType::Des => Self::Des(schedule(key)),
-            KeyType::TwoKey3Des => Self::TwoKey3Des(schedule(key)),
-            KeyType::ThreeKey3Des => Self::ThreeKey3Des(schedule(key)),
-            KeyType::Aes => Self::Aes(schedule(key)),
-        }
+        Self(match key.key_type() {
+            KeyType::Des => Schedule::Des(schedule(key)),
+            KeyType::TwoKey3Des => Schedule::TwoKey3Des(schedule(key)),
+            KeyType::ThreeKey3Des => Schedule::ThreeKey3Des(schedule(key)),
+            KeyType::Aes => Schedule::Aes(schedule(key)),
+        })
     }
 
     /// Length of a block in bytes.
     pub(in crate::pcd) const fn block_len(&self) -> usize {
-        match self {
-            Self::Aes(_) => 16,
+        match self.0 {
+            Schedule::Aes(_) => 16,
             _ => 8,
         }
     }
@@ -123,6 +146,23 @@ impl Cipher {
         subkeys: [&[u8; MAX_BLOCK]; 2],
     ) {
         with_cipher!(self, absorb(iv, parts, Some(subkeys)));
+    }
+
+    /// Does all that a computation asks of this key.
+    pub(in crate::pcd) fn work(&self, work: &mut impl CbcWork) {
+        while let Some(task) = work.task() {
+            self.cbc(task.direction, task.iv, task.data);
+            work.done();
+        }
+    }
+
+    /// CBC over whole blocks in place, from an IV that is carried nowhere.
+    pub(crate) fn cbc(&self, direction: CbcDirection, iv: &[u8], data: &mut [u8]) {
+        let mut iv = Iv::from_slice(iv);
+        match direction {
+            CbcDirection::Encrypt => self.cbc_encrypt(&mut iv, data),
+            CbcDirection::Decrypt => self.cbc_decrypt(&mut iv, data),
+        }
     }
 
     /// D40 "send mode" over whole blocks in place: y = D(x ⊕ y of the block before), the

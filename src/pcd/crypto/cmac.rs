@@ -3,7 +3,7 @@
 //! EV1 starts each CMAC where the last one ended instead of at zero, which the `cmac` crate
 //! cannot do; with an IV of zero both agree, and the tests hold one against the other.
 
-use zeroize::{Zeroize as _, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use super::cipher::{Cipher, Iv, MAX_BLOCK};
 
@@ -20,9 +20,19 @@ impl Subkeys {
         let len = cipher.block_len();
         let mut l = Iv::ZERO;
         cipher.cbc_absorb(&mut l, [0; MAX_BLOCK].get(..len).unwrap_or_default());
-        let k1 = double(l.bytes(len));
-        let k2 = double(k1.get(..len).unwrap_or_default());
+        Self::from_enciphered_zero(l.bytes(len))
+    }
+
+    /// The same from E(0), one block.
+    pub(in crate::pcd) fn from_enciphered_zero(l: &[u8]) -> Self {
+        let k1 = double(l);
+        let k2 = double(k1.get(..l.len()).unwrap_or_default());
         Self { k1, k2 }
+    }
+
+    /// The one that goes into a last block, `complete` or padded.
+    pub(in crate::pcd) const fn for_last(&self, complete: bool) -> &[u8; MAX_BLOCK] {
+        if complete { &self.k1 } else { &self.k2 }
     }
 
     #[cfg(feature = "internals")]
@@ -51,24 +61,6 @@ fn double(block: &[u8]) -> [u8; MAX_BLOCK] {
 /// Replaces `iv` by the CMAC, started at `iv`, over the joined `parts`.
 pub(in crate::pcd) fn cmac(cipher: &Cipher, subkeys: &Subkeys, iv: &mut Iv, parts: &[&[u8]]) {
     cipher.cmac_absorb(iv, parts, [&subkeys.k1, &subkeys.k2]);
-}
-
-/// The last step of a CMAC: `last` is one block, `complete` or already padded.
-pub(in crate::pcd) fn absorb_last(
-    cipher: &Cipher,
-    subkeys: &Subkeys,
-    iv: &mut Iv,
-    last: &[u8],
-    complete: bool,
-) {
-    let block_len = cipher.block_len();
-    let subkey = if complete { &subkeys.k1 } else { &subkeys.k2 };
-    let mut block = [0; MAX_BLOCK];
-    for ((to, from), key) in block.iter_mut().zip(last).zip(subkey) {
-        *to = from ^ key;
-    }
-    cipher.cbc_absorb(iv, block.get(..block_len).unwrap_or_default());
-    block.zeroize();
 }
 
 #[cfg(test)]
