@@ -369,7 +369,7 @@ impl Planner<'_> {
             KeyFound::Strange { version } => self.problem(
                 ProblemKind::WrongKey,
                 place,
-                format!("the key on the card has version {version:02X} and is none of those that it could be"),
+                format!("the key on the card has version {version} and is none of those that it could be"),
             ),
             KeyFound::Absent => {
                 self.problem(ProblemKind::Differs, place, "there is no such key on the card");
@@ -579,7 +579,11 @@ impl Planner<'_> {
         let from = found
             .known()
             .map_or(String::new(), |origin| format!(", until now {origin}"));
-        let what = format!("change to {}{from}", slot.key);
+        let which = match level {
+            Level::Picc => "the master key ",
+            Level::App(_) => "",
+        };
+        let what = format!("change {which}to {}{from}", slot.key);
         let place = level.key_place(key_no);
         self.step(level, place, Action::ChangeKey { key_no, under }, what);
     }
