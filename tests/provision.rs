@@ -115,7 +115,7 @@ fn wrong_keys_are_told() {
     says(
         &plan,
         ProblemKind::WrongKey,
-        "PICC: the key on the card has version 01",
+        "PICC: the key on the card has version 1",
     );
 
     // One key of one application, with the right version.
@@ -366,7 +366,7 @@ fn rollover_touches_keys_only() {
     // The old generation is not on the card any more.
     let old = layout(OLD);
     let plan = plan_untouched(&mut reader, &old);
-    says(&plan, ProblemKind::WrongKey, "version 02");
+    says(&plan, ProblemKind::WrongKey, "version 2");
 }
 
 #[test]
@@ -619,7 +619,7 @@ impl Blind<'_> {
                     _ => {}
                 }
             }
-            let _ = session.raw_commit(self.reader);
+            session.commit_transaction().run(self.reader).unwrap();
         }
         for file in app.files.iter().filter(|file| file.has_content()) {
             let change = session.change_file_settings(file.number, file.mode, file.rights);
@@ -640,20 +640,7 @@ impl Blind<'_> {
             .freeze_key_settings_for_ever(app.settings)
             .run(self.reader)
             .unwrap();
-        let selected = session.selected().unwrap();
-        let _ = selected;
-        Session::at_level(selected)
-    }
-}
-
-/// CommitTransaction.
-trait RawCommit {
-    fn raw_commit(&mut self, reader: &mut VirtualReader);
-}
-
-impl RawCommit for Session<Authenticated> {
-    fn raw_commit(&mut self, reader: &mut VirtualReader) {
-        self.commit_transaction().run(reader).unwrap();
+        Session::at_level(session.selected().unwrap())
     }
 }
 
