@@ -75,6 +75,8 @@
 //! | `picc` | the software card, `picc`, and `VirtualReader`; implies `alloc` |
 //! | `provision` | a card's layout as data, and a way to it that survives torn taps, `provision`; implies `alloc` |
 //! | `provision-toml` | layouts from TOML; implies `provision` and `serde` |
+//! | `serde` | `serde` for messages and layouts |
+//! | `split` | authentication whose key is elsewhere, `split` |
 //!
 //! # Security
 //!
