@@ -76,6 +76,8 @@
 //! | `provision` | a card's layout as data, and a way to it that survives torn taps, `provision`; implies `alloc` |
 //! | `split` | authentication whose key is elsewhere: messages, key holder, scripts, `split` |
 //! | `provision-toml` | layouts from TOML; implies `provision` and `serde` |
+//! | `serde` | `serde` for messages and layouts |
+//! | `split` | authentication whose key is elsewhere, `split` |
 //!
 //! # Security
 //!

@@ -50,6 +50,7 @@ fn main() {
             "hostile_reader",
             recordings.iter().flat_map(reader_frames).collect(),
         ),
+        ("layout", layouts()),
         (
             "operations",
             recordings.iter().filter_map(sequence).collect(),
