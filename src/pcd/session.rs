@@ -367,6 +367,11 @@ impl<S> Session<S> {
         matches!(self.inner.channel, Channel::Ev1(_))
     }
 
+    /// Whether changes may be waiting for CommitTransaction.
+    pub(crate) const fn has_pending(&self) -> bool {
+        !matches!(self.inner.place.pending, Pending::Nothing)
+    }
+
     /// Tells the session the settings of a file, so that it needs not ask the card for them.
     ///
     /// They decide in which mode the file's data travel, and how long a read to the end must be.

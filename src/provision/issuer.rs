@@ -86,7 +86,11 @@ impl<E: fmt::Display> fmt::Display for ProvisionError<E> {
                 if let Some(at) = step {
                     write!(f, "step {} ({}): ", at.0, at.1)?;
                 }
-                write!(f, "{error}. Put the card back and apply again: it goes on")
+                error.fmt(f)?;
+                if error.outcome() == crate::Outcome::Refused {
+                    return Ok(());
+                }
+                f.write_str(". Put the card back and apply again: it goes on")
             }
             Self::NotAsAsked { step, what } => {
                 if let Some(at) = step {
@@ -220,7 +224,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
     /// Keys only: brings those of cards in the field to the layout's generation, and touches neither
     /// files nor contents nor settings. (Where key settings give the change of keys to another key than
     /// the master key, they are opened for as long as it takes.) Differences that are no keys are no
-    /// problem then.
+    /// problem then. Afterwards the change of keys belongs to whom the layout gives it.
     #[must_use]
     pub const fn rollover(mut self) -> Self {
         self.options.keys_only = true;

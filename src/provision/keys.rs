@@ -126,7 +126,7 @@ pub enum KeyFault {
     },
     /// It is of another type than the application's keys.
     #[error(
-        "the key '{name}' of version {version:02X} is a {found} key, and a {expected} key belongs there"
+        "the key '{name}' of version {version:02X} is of type {found}, where {expected} belongs"
     )]
     Family {
         /// Its name.

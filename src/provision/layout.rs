@@ -116,6 +116,19 @@ pub struct Layout {
     pub applications: Vec<ApplicationLayout>,
 }
 
+impl Layout {
+    /// All keys that it names, older ones and the manufacturer's included, in no order to rely on; a
+    /// key that is named twice comes twice.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyRef> {
+        let slots = self.applications.iter().flat_map(|app| &app.keys);
+        let slots = [&self.picc.key].into_iter().chain(slots);
+        slots
+            .flat_map(|slot| [&slot.key].into_iter().chain(&slot.older))
+            .chain(&self.picc.transport)
+            .chain(&self.picc.default_key)
+    }
+}
+
 /// The card itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PiccLayout {

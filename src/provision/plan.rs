@@ -396,8 +396,12 @@ impl Planner<'_> {
         let missing = |index: &usize| matches!(self.survey.apps.get(*index), Some(None));
         let missing: Vec<usize> = (0..layout.applications.len()).filter(missing).collect();
         let create = !self.options.keys_only && !missing.is_empty();
-        if known && layout.picc.default_key.is_some() && (create || self.configuration_due()) {
-            let what = "set the default key of new applications";
+        // Always before an application is created: nobody can ask what the default key is, and an
+        // application whose keys nobody knows cannot be taken back.
+        let named = layout.picc.default_key.as_ref();
+        if known && (create || (named.is_some() && self.configuration_due())) {
+            let key = named.map_or("zeros".to_string(), ToString::to_string);
+            let what = format!("set the default key of new applications to {key}");
             self.step(Level::Picc, Place::Picc, Action::SetDefaultKey, what);
         }
         if self.options.keys_only {
