@@ -43,9 +43,7 @@ struct Slot<T>(Vec<T>);
 
 impl<T> Slot<T> {
     fn new(value: T) -> Self {
-        let mut slot = Vec::with_capacity(1);
-        slot.push(value);
-        Self(slot)
+        Self(vec![value])
     }
 
     /// Drops the value where it lies.
