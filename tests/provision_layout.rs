@@ -362,7 +362,7 @@ fn keys_that_cannot_be() {
     );
     assert_eq!(
         error.to_string(),
-        "application F51A20 (door), key 1: the key 'door read' of version 02 is a 3K3DES key, and a AES key belongs there"
+        "application F51A20 (door), key 1: the key 'door read' of version 2 is of type 3K3DES, where AES belongs"
     );
     let none = MemoryKeys::new();
     let error = Issuer::new(&layout, &none).unwrap_err().to_string();

@@ -50,6 +50,7 @@ pub enum Place {
     Content(usize, usize),
 }
 
+#[cfg(feature = "provision-toml")]
 impl Place {
     /// What it is a part of.
     #[cfg(feature = "provision-toml")]

@@ -69,7 +69,7 @@ impl KeyRef {
 
 impl core::fmt::Display for KeyRef {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "'{}' version {:02X}", self.name, self.version)
+        write!(f, "'{}' version {}", self.name, self.version)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use desfire_ev1::Transport;
 use desfire_ev1::provision::{Issuer, KeyStore, Progress, ProvisionError};
+use desfire_ev1::{Outcome, Transport};
 use getrandom::SysRng;
 
 use crate::report::{CardReport, End};
@@ -132,7 +132,12 @@ fn fill_in_error<E: std::fmt::Display>(report: &mut CardReport, error: &Provisio
             report.trouble = plan.problems.iter().map(ToString::to_string).collect();
         }
         ProvisionError::Card { step, error } => {
-            report.end = End::HalfDone;
+            // What a card refuses once it refuses again.
+            report.end = if error.outcome() == Outcome::Refused {
+                End::Failed
+            } else {
+                End::HalfDone
+            };
             report.trouble.push(match step {
                 Some(at) => format!("torn in step {} ({}): {error}", at.0, at.1),
                 None => format!("torn while looking: {error}"),

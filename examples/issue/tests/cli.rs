@@ -163,10 +163,14 @@ fn a_torn_box_is_resumed_by_the_next_run() {
         "{out}"
     );
     let out = good(&mut run(&[]));
-    assert!(
-        out.contains(&format!("{torn} issued, {} nothing to do", 12 - torn)),
-        "{out}"
-    );
+    let issued = out
+        .lines()
+        .filter(|line| line.contains("  issued  "))
+        .count();
+    // A card that was pulled away after its very last change has nothing left to do.
+    assert!(issued > 2 && issued <= torn, "{torn} torn\n{out}");
+    let total = format!("12 cards: {issued} issued, {} nothing to do", 12 - issued);
+    assert!(out.contains(&total), "{out}");
     let out = good(&mut run(&["--dry-run"]));
     assert!(out.contains("12 nothing to do"), "{out}");
     // A wrong password says so; keys from nowhere are told by name.
