@@ -1,0 +1,7 @@
+//! Tops up DESFire EV1 cards over the air: a server, and a phone that nobody trusts.
+//!
+//! Card and server talk in DESFire EV1 secure messaging, end to end; the phone carries bytes and
+//! knows no key. The README tells what is promised and how it is kept.
+
+pub mod ledger;
+pub mod message;

@@ -1,0 +1,3 @@
+//! Server, phone and card in one go.
+
+fn main() {}
