@@ -3,5 +3,9 @@
 //! Card and server talk in DESFire EV1 secure messaging, end to end; the phone carries bytes and
 //! knows no key. The README tells what is promised and how it is kept.
 
+pub mod events;
 pub mod ledger;
+pub mod limits;
+pub mod link;
 pub mod message;
+pub mod metrics;

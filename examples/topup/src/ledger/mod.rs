@@ -37,8 +37,8 @@ use desfire_ev1::wire::Uid;
 use sha2::{Digest as _, Sha256};
 
 pub use operations::{
-    AddAccount, AddCard, AddVoucher, Books, Claim, Claimed, FindAccount, Forget, OpenTopUp,
-    Pending, ReadBooks, Reserve, Reserved, Settle, Settled, Unclaim,
+    AddAccount, AddCard, AddVoucher, Books, Claim, Claimed, FindAccount, FindVoucher, Forget, Offer,
+    OpenTopUp, Pending, ReadBooks, Reserve, Reserved, Settle, Settled, Unclaim,
 };
 
 /// How long an operation may take before the caller hears that the books are out of reach.
@@ -74,10 +74,14 @@ pub fn fingerprint(secret: &[u8]) -> [u8; 32] {
 
 /// One value of a row or a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
+pub enum Value {
+    /// A number.
     Int(i64),
+    /// A text.
     Text(String),
+    /// Bytes.
     Bytes(Vec<u8>),
+    /// Nothing.
     Null,
 }
 
@@ -106,7 +110,7 @@ impl From<Uid> for Value {
 }
 
 /// One row, and typed ways to its columns.
-struct Row(Vec<Value>);
+pub struct Row(Vec<Value>);
 
 impl Row {
     fn int(&self, column: usize) -> Result<i64, LedgerError> {
@@ -132,9 +136,13 @@ impl Row {
     }
 }
 
-/// A database in the middle of a transaction. The statements in [`operations`] are the same for all:
+/// A database in the middle of a transaction. The statements in `operations.rs` are the same for all:
 /// parameters are `$1`, `$2` ... in the order in which they first occur.
-trait Sql: Send {
+pub trait Sql: Send {
+    /// Runs one statement to its end.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
     fn query(
         &mut self,
         sql: &'static str,
@@ -143,7 +151,6 @@ trait Sql: Send {
 }
 
 /// Something that is done to the books in one transaction: all of it, or nothing.
-#[allow(private_bounds, private_interfaces)]
 pub trait Operation: Clone + Send + Sync + 'static {
     /// What comes out.
     type Output: Send + 'static;

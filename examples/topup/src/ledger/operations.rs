@@ -25,7 +25,7 @@ pub(super) const SCHEMA: &[&str] = &[
         voucher BYTEA NOT NULL REFERENCES vouchers(code),
         card BYTEA NOT NULL REFERENCES cards(uid),
         epoch BIGINT NOT NULL,
-        seq BIGINT NOT NULL,
+        intent BYTEA NOT NULL,
         amount BIGINT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('reserved', 'credited', 'released')),
         begun BIGINT NOT NULL)",
@@ -138,6 +138,9 @@ pub struct Claim {
     pub uid: Uid,
     /// Whose it must be.
     pub account: String,
+    /// [`super::fingerprint`] of the voucher that is asked for, to be told whether what is open on the
+    /// card is a top-up with it.
+    pub voucher: [u8; 32],
     /// Which server node asks.
     pub node: String,
     /// Now, in milliseconds since 1970.
@@ -147,20 +150,38 @@ pub struct Claim {
 }
 
 /// A top-up with an unknown end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenTopUp {
     /// Its number.
     pub tx: i64,
-    /// The sequence number that the purse has if it was done.
-    pub seq: u32,
+    /// What was to be done to the purse, as it was stored.
+    pub intent: Vec<u8>,
     /// What it is worth.
     pub amount: i32,
     /// Whether it spends the voucher that is asked for now.
     pub same_voucher: bool,
 }
 
-/// What a claim and its card's unsettled top-up look like.
+/// What the books say of a voucher that somebody asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is worth this much, and free.
+    Free(i32),
+    /// The account has no such voucher.
+    None,
+    /// It has been spent, on this very card or on another.
+    Spent {
+        /// What it was worth.
+        amount: i32,
+        /// Whether it was this card.
+        here: bool,
+    },
+    /// It is reserved by a top-up of another card whose end is unknown.
+    Elsewhere,
+}
+
+/// What a claim brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The epoch of this claim.
     pub epoch: i64,
@@ -169,7 +190,7 @@ pub struct Pending {
 }
 
 /// The answer to [`Claim`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
     /// The card is this conversation's.
     Yes(Pending),
@@ -179,12 +200,11 @@ pub enum Claimed {
     Foreign,
 }
 
-/// A claim together with the voucher that is asked for.
-impl Operation for (Claim, [u8; 32]) {
+impl Operation for Claim {
     type Output = Claimed;
 
     async fn run<S: Sql>(&self, sql: &mut S) -> Result<Claimed, LedgerError> {
-        let (claim, voucher) = self;
+        let claim = self;
         let params = [
             claim.node.as_str().into(),
             claim.lease_until.into(),
@@ -215,7 +235,7 @@ impl Operation for (Claim, [u8; 32]) {
         };
         let open = sql
             .query(
-                "SELECT tx, seq, amount, voucher FROM topups WHERE card = $1 AND state = 'reserved'",
+                "SELECT tx, intent, amount, voucher FROM topups WHERE card = $1 AND state = 'reserved'",
                 &[claim.uid.into()],
             )
             .await?;
@@ -223,20 +243,67 @@ impl Operation for (Claim, [u8; 32]) {
             epoch: claimed.int(0)?,
             open: open
                 .first()
-                .map(|row| open_topup(row, voucher))
+                .map(|row| open_topup(row, &claim.voucher))
                 .transpose()?,
         }))
     }
 }
 
 fn open_topup(row: &Row, voucher: &[u8; 32]) -> Result<OpenTopUp, LedgerError> {
-    let out_of_range = |_| LedgerError::unavailable("a number in the books is out of range");
     Ok(OpenTopUp {
         tx: row.int(0)?,
-        seq: u32::try_from(row.int(1)?).map_err(out_of_range)?,
-        amount: i32::try_from(row.int(2)?).map_err(out_of_range)?,
+        intent: row.bytes(1)?.to_vec(),
+        amount: amount(row, 2)?,
         same_voucher: row.bytes(3)? == voucher,
     })
+}
+
+fn amount(row: &Row, column: usize) -> Result<i32, LedgerError> {
+    i32::try_from(row.int(column)?)
+        .map_err(|_| LedgerError::unavailable("an amount in the books is out of range"))
+}
+
+/// What is a voucher worth, and can it be spent?
+#[derive(Clone)]
+pub struct FindVoucher {
+    /// [`super::fingerprint`] of its code.
+    pub voucher: [u8; 32],
+    /// Who wants to spend it.
+    pub account: String,
+    /// On which card.
+    pub uid: Uid,
+}
+
+impl Operation for FindVoucher {
+    type Output = Offer;
+
+    async fn run<S: Sql>(&self, sql: &mut S) -> Result<Offer, LedgerError> {
+        let params = [self.voucher.as_slice().into(), self.account.as_str().into()];
+        let voucher = sql
+            .query(
+                "SELECT amount FROM vouchers WHERE code = $1 AND account = $2",
+                &params,
+            )
+            .await?;
+        let Some(voucher) = voucher.first() else {
+            return Ok(Offer::None);
+        };
+        let amount = amount(voucher, 0)?;
+        let taken = sql
+            .query(
+                "SELECT state, card FROM topups WHERE voucher = $1 AND state <> 'released'",
+                &[self.voucher.as_slice().into()],
+            )
+            .await?;
+        let Some(taken) = taken.first() else {
+            return Ok(Offer::Free(amount));
+        };
+        let here = taken.bytes(1)? == self.uid.0;
+        Ok(match taken.text(0)? {
+            "credited" => Offer::Spent { amount, here },
+            _ => Offer::Elsewhere,
+        })
+    }
 }
 
 /// The claim is given back.
@@ -296,8 +363,8 @@ pub struct Reserve {
     pub uid: Uid,
     /// The epoch of the claim.
     pub epoch: i64,
-    /// The sequence number that the purse will have.
-    pub seq: u32,
+    /// What is to be done to the purse, for the settlement.
+    pub intent: Vec<u8>,
     /// Now, in milliseconds since 1970.
     pub now: i64,
 }
@@ -344,8 +411,7 @@ impl Operation for Reserve {
         let Some(voucher) = voucher.first() else {
             return Ok(Reserved::NoSuchVoucher);
         };
-        let amount = i32::try_from(voucher.int(0)?)
-            .map_err(|_| LedgerError::unavailable("an amount in the books is out of range"))?;
+        let amount = amount(voucher, 0)?;
         let taken = sql
             .query(
                 "SELECT state FROM topups WHERE voucher = $1 AND state <> 'released'",
@@ -363,12 +429,12 @@ impl Operation for Reserve {
             self.voucher.as_slice().into(),
             self.uid.into(),
             self.epoch.into(),
-            i64::from(self.seq).into(),
+            self.intent.as_slice().into(),
             i64::from(amount).into(),
             self.now.into(),
         ];
         sql.query(
-            "INSERT INTO topups (tx, voucher, card, epoch, seq, amount, state, begun)
+            "INSERT INTO topups (tx, voucher, card, epoch, intent, amount, state, begun)
              VALUES ($1, $2, $3, $4, $5, $6, 'reserved', $7)",
             &params,
         )
