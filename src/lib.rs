@@ -101,6 +101,7 @@ pub mod error;
 mod pcd;
 #[cfg(feature = "picc")]
 pub mod picc;
+pub mod purse;
 #[cfg(feature = "picc")]
 mod virtual_reader;
 pub mod wire;
@@ -118,8 +119,8 @@ pub use pcd::internals;
 pub use pcd::pcsc;
 pub use pcd::{
     AsyncTransport, Authenticate, AuthenticateIso7816, Authenticated, Exchange, Faulty,
-    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, RunError, Session,
-    SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
+    IsoExchange, Key, KeyError, Link, LinkFormat, Machine, Messaging, Passing, Procedure, RunError,
+    Session, SessionKey, Step, Traced, Transaction, Transport, Unauthenticated, command,
 };
 #[cfg(feature = "picc")]
 pub use virtual_reader::{CardMute, VirtualReader};

@@ -16,6 +16,9 @@
 //! - the same with the last reply spoilt, in eight ways;
 //! - its cases: further uses, what the card refuses, and what must not be sent at all.
 //!
+//! In all of these no machine may allocate: heap is counted from the call that makes a machine to its
+//! output, with only the transport left out.
+//!
 //! A command without row, a row without negative case on the wire and on the card, and a cell that
 //! the table shows but that was not run all fail the test.
 
@@ -34,7 +37,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use desfire_ev1::command::iso::{BinaryPlace, ShortFileId};
 use desfire_ev1::picc::{Application, Card, File, FileContent};
 use desfire_ev1::wire::{AccessRights, CommMode, Framing, Instruction, KeyInfo, KeySettings};
-use desfire_ev1::{LinkFormat, Machine as _};
+use desfire_ev1::{Authenticated, LinkFormat, Session};
 
 #[path = "support/bench.rs"]
 #[macro_use]
@@ -52,7 +55,7 @@ mod rows_picc;
 
 use bench::{
     APP, Auth, Bench, CYCLIC, Cut, Mode, Place, RECORD, STANDARD, Spoil, UID, VALUE, card,
-    card_key_of, content, family, file_no, key_no, unhex, verdict,
+    card_key_of, content, family, file_no, key_no, unhex, verdict, watched, without_heap,
 };
 use rows::{Case, Exchange, Golden, Guard, Row};
 
@@ -493,6 +496,11 @@ fn every_command() {
         sum(|tally| tally.frames),
         sum(|tally| tally.cut),
     );
+    check_sizes(&mut failures);
+    println!(
+        "memory: {} machines made and run, 0 heap allocations",
+        watched()
+    );
     println!(
         "commands: {} rows, {} positive and {} negative cases, {} failed",
         rows.len(),
@@ -501,6 +509,38 @@ fn every_command() {
         failures.len(),
     );
     assert!(failures.is_empty());
+}
+
+/// A machine has at most 512 bytes, and the session if it takes that with it.
+fn check_sizes(failures: &mut Vec<String>) {
+    const TAKE_THE_SESSION: [&str; 4] =
+        ["SelectApplication", "SELECT", "ChangeKey", "GET CHALLENGE"];
+    let session = size_of::<Session<Authenticated>>();
+    let mut sizes: Vec<(usize, String)> = bench::sizes()
+        .into_iter()
+        .map(|(command, size)| (size, command))
+        .collect();
+    sizes.sort();
+    for (size, command) in &sizes {
+        let takes = TAKE_THE_SESSION
+            .iter()
+            .any(|name| command.starts_with(name));
+        println!("memory: {size:>4} bytes: machine of {command}");
+        if *size > 512 + if takes { session } else { 0 } {
+            failures.push(format!("{command}: its machine has {size} bytes"));
+        }
+    }
+}
+
+/// A heap allocation would be seen.
+#[test]
+fn heap_is_counted() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let seen = catch_unwind(|| without_heap(|| std::hint::black_box(Box::new(1)))).is_err();
+    std::panic::set_hook(quiet);
+    assert!(seen);
+    assert_eq!(without_heap(|| 1), 1);
 }
 
 /// The table can fail: a row without its golden bytes, without negatives, or with a cell that is

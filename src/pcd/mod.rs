@@ -35,7 +35,7 @@ mod session;
 mod transaction;
 
 pub use auth::{Authenticate, AuthenticateIso7816, Messaging, SessionKey};
-pub use driver::{AsyncTransport, Faulty, Link, Passing, RunError, Traced, Transport};
+pub use driver::{AsyncTransport, Faulty, Link, Passing, Procedure, RunError, Traced, Transport};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};

@@ -262,6 +262,11 @@ impl<S> Session<S> {
         self.inner.ready().is_err()
     }
 
+    /// Whether EV1 messaging protects it: a MAC over every command and reply.
+    pub(crate) const fn is_ev1(&self) -> bool {
+        matches!(self.inner.channel, Channel::Ev1(_))
+    }
+
     /// Tells the session the settings of a file, so that it needs not ask the card for them.
     ///
     /// They decide in which mode the file's data travel. Wrong settings make the card refuse;

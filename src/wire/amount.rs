@@ -11,6 +11,9 @@ use super::WireError;
 pub struct Amount(i32);
 
 impl Amount {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
     /// An amount.
     ///
     /// # Errors

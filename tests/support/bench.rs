@@ -14,7 +14,8 @@
     reason = "a test is allowed to fail loudly"
 )]
 
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::LazyLock;
 
 use desfire_ev1::error::{ErrorKind, Outcome};
@@ -375,8 +376,12 @@ pub enum Live {
 macro_rules! call {
     ($bench:expr, |$session:ident| $machine:expr) => {
         match &mut $bench.live {
-            $crate::bench::Live::Free($session) => $machine.run(&mut $bench.line),
-            $crate::bench::Live::Authenticated($session) => $machine.run(&mut $bench.line),
+            $crate::bench::Live::Free($session) => {
+                $crate::bench::without_heap(|| $crate::bench::run($machine, &mut $bench.line))
+            }
+            $crate::bench::Live::Authenticated($session) => {
+                $crate::bench::without_heap(|| $crate::bench::run($machine, &mut $bench.line))
+            }
             $crate::bench::Live::Gone => panic!("no session is left"),
         }
     };
@@ -386,10 +391,12 @@ macro_rules! call {
 macro_rules! attempt {
     ($bench:expr, |$session:ident| $machine:expr) => {
         match &mut $bench.live {
-            $crate::bench::Live::Free($session) => $machine.run(&mut $bench.line).map(drop),
-            $crate::bench::Live::Authenticated($session) => {
-                $machine.run(&mut $bench.line).map(drop)
-            }
+            $crate::bench::Live::Free($session) => $crate::bench::without_heap(|| {
+                $crate::bench::run($machine, &mut $bench.line).map(drop)
+            }),
+            $crate::bench::Live::Authenticated($session) => $crate::bench::without_heap(|| {
+                $crate::bench::run($machine, &mut $bench.line).map(drop)
+            }),
             $crate::bench::Live::Gone => panic!("no session is left"),
         }
     };
@@ -399,7 +406,9 @@ macro_rules! attempt {
 macro_rules! authenticated {
     ($bench:expr, |$session:ident| $machine:expr) => {
         match &mut $bench.live {
-            $crate::bench::Live::Authenticated($session) => $machine.run(&mut $bench.line),
+            $crate::bench::Live::Authenticated($session) => {
+                $crate::bench::without_heap(|| $crate::bench::run($machine, &mut $bench.line))
+            }
             _ => panic!("nobody is authenticated"),
         }
     };
@@ -409,11 +418,50 @@ macro_rules! authenticated {
 macro_rules! consume {
     ($bench:expr, |$session:ident| $machine:expr) => {
         match $bench.take() {
-            $crate::bench::Live::Free($session) => $machine.run(&mut $bench.line),
-            $crate::bench::Live::Authenticated($session) => $machine.run(&mut $bench.line),
+            $crate::bench::Live::Free($session) => {
+                $crate::bench::without_heap(|| $crate::bench::run($machine, &mut $bench.line))
+            }
+            $crate::bench::Live::Authenticated($session) => {
+                $crate::bench::without_heap(|| $crate::bench::run($machine, &mut $bench.line))
+            }
             $crate::bench::Live::Gone => panic!("no session is left"),
         }
     };
+}
+
+thread_local! {
+    static WATCHED: Cell<usize> = const { Cell::new(0) };
+    static SIZES: RefCell<BTreeMap<String, usize>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// How many machines this thread has made and run under [`without_heap`].
+pub fn watched() -> usize {
+    WATCHED.get()
+}
+
+/// The sizes of all machines that this thread has run, by command.
+pub fn sizes() -> BTreeMap<String, usize> {
+    SIZES.with_borrow(BTreeMap::clone)
+}
+
+/// Runs a machine and notes its size.
+pub fn run<M: Machine>(machine: M, line: &mut Line) -> Result<M::Output, Failure> {
+    allocation_counter::opt_out(|| {
+        SIZES.with_borrow_mut(|sizes| {
+            let size = sizes.entry(machine.command().to_string()).or_default();
+            *size = size_of::<M>().max(*size);
+        });
+    });
+    machine.run(line)
+}
+
+/// Makes and runs a machine, which must allocate nothing. The transport does, and is not counted.
+pub fn without_heap<T>(run: impl FnOnce() -> T) -> T {
+    let mut result = None;
+    let heap = allocation_counter::measure(|| result = Some(run()));
+    assert_eq!(heap.count_total, 0, "heap allocations of the library");
+    WATCHED.set(WATCHED.get() + 1);
+    result.unwrap()
 }
 
 /// A session, a transport, and what is being tested.
@@ -785,6 +833,14 @@ impl Link for Line {
 
 impl Transport for Line {
     fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, String> {
+        let mut result = Ok(0);
+        allocation_counter::opt_out(|| result = self.carry(command, reply));
+        result
+    }
+}
+
+impl Line {
+    fn carry(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, String> {
         // No command is ever longer than 60 bytes, native or wrapped, or than the link allows.
         assert!(command.len() <= 60.min(self.format.max_command));
         self.longest = self.longest.max(command.len());

@@ -8,7 +8,6 @@
     reason = "a test is allowed to fail loudly"
 )]
 
-use desfire_ev1::Machine as _;
 use desfire_ev1::picc::{FileContent, Records, Value};
 use desfire_ev1::wire::{
     AccessRights, Amount, CommMode, CommandCode as C, FileDetail, FileNo, IsoFileId, U24,

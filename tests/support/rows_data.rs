@@ -8,7 +8,6 @@
     reason = "a test is allowed to fail loudly"
 )]
 
-use desfire_ev1::Machine as _;
 use desfire_ev1::picc::{FileContent, Value};
 use desfire_ev1::wire::{Amount, CommMode, CommandCode as C, ValueFlags};
 
@@ -220,12 +219,8 @@ fn write_data() -> Row {
     .case(case("every length", "ok", |b| {
         let number = b.number(STANDARD);
         for len in 1..=100 {
-            call!(b, |s| s.write_data(
-                file_no(number),
-                0,
-                &vec![len as u8; len]
-            ))?;
             let mut expected = vec![len as u8; len];
+            call!(b, |s| s.write_data(file_no(number), 0, &expected))?;
             expected.extend(&content(number, 100)[len..]);
             assert_eq!(*b.stored(number), FileContent::Standard(expected));
         }
@@ -243,7 +238,8 @@ fn write_data() -> Row {
         case("told the wrong mode", "7E", |b| {
             let file = b.file(STANDARD);
             let (mode, len) = wrong_mode(b);
-            call!(b, |s| s.write_data(file, 0, &vec![1; len]).comm_mode(mode))
+            let data = vec![1; len];
+            call!(b, |s| s.write_data(file, 0, &data).comm_mode(mode))
         })
         .under(Auth::SOME),
     )
@@ -555,9 +551,8 @@ fn write_record() -> Row {
         case("told the wrong mode", "7E", |b| {
             let file = b.file(LINEAR);
             let (mode, len) = wrong_mode(b);
-            call!(b, |s| s
-                .write_record(file, 0, &vec![1; len])
-                .comm_mode(mode))
+            let data = vec![1; len];
+            call!(b, |s| s.write_record(file, 0, &data).comm_mode(mode))
         })
         .under(Auth::SOME),
     )

@@ -8,17 +8,17 @@
     reason = "a test is allowed to fail loudly"
 )]
 
+use desfire_ev1::Key;
 use desfire_ev1::command::{IsoName, RawMode};
 use desfire_ev1::picc::Card;
 use desfire_ev1::wire::{
     Aid, AuthScheme, CommMode, CommandCode as C, DfName, IsoFileId, KeyFamily, KeyInfo, KeyNo,
     KeySettings, KeyType,
 };
-use desfire_ev1::{Key, Machine as _};
 
 use crate::bench::{
     APP, Auth, Bench, Done, FROZEN, LOCKED, LONG_NAME, NDEF, PICC_KEY, Place, STANDARD, UID,
-    card_key_of, content, family, file_no, key_no, key_of,
+    card_key_of, content, family, file_no, key_no, key_of, run, without_heap,
 };
 use crate::rows::{
     AES_HANDSHAKE, AES_KEYS, D40_HANDSHAKE, D40_KEYS, Guard, ISO_HANDSHAKE, ISO_KEYS, MAKES_IT,
@@ -457,8 +457,8 @@ fn change_key() -> Row {
         ];
         for (number, (key_type, scheme)) in (1..).zip(types) {
             let new = key_of(key_type, number);
-            let session = authenticated_session(b).change_picc_master_key_and_type(&new);
-            b.live = crate::bench::Live::Free(session.run(&mut b.line)?);
+            let machine = authenticated_session(b).change_picc_master_key_and_type(&new);
+            b.live = crate::bench::Live::Free(without_heap(|| run(machine, &mut b.line))?);
             assert_eq!(b.card().state().picc_key(), &card_key_of(key_type, number));
             b.authenticate(scheme, 0, &new)?;
             uid(b)?;
@@ -491,8 +491,8 @@ fn change_key() -> Row {
     }))
     .case(case("another type inside an application", "unsent", |b| {
         let new = key_of(KeyType::Aes, 7);
-        let session = authenticated_session(b).change_picc_master_key_and_type(&new);
-        session.run(&mut b.line).map(drop)
+        let machine = authenticated_session(b).change_picc_master_key_and_type(&new);
+        without_heap(|| run(machine, &mut b.line)).map(drop)
     }))
 }
 
@@ -504,8 +504,8 @@ fn authenticated_session(bench: &mut Bench) -> desfire_ev1::Session<desfire_ev1:
 }
 
 fn change_own(bench: &mut Bench, new: &Key) -> Done {
-    let session = authenticated_session(bench).change_key_in_use(new);
-    bench.live = crate::bench::Live::Free(session.run(&mut bench.line)?);
+    let machine = authenticated_session(bench).change_key_in_use(new);
+    bench.live = crate::bench::Live::Free(without_heap(|| run(machine, &mut bench.line))?);
     Ok(())
 }
 

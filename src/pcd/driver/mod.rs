@@ -6,6 +6,7 @@
 mod asynchronous;
 mod blocking;
 mod faulty;
+mod ready;
 mod trace;
 
 use core::fmt;
@@ -19,6 +20,7 @@ pub(in crate::pcd) use asynchronous::run_async;
 pub use blocking::Transport;
 pub(in crate::pcd) use blocking::run;
 pub use faulty::{Faulty, Passing};
+pub use ready::Procedure;
 pub use trace::Traced;
 
 /// Room for a reply: a short APDU, which is more than a card of this generation sends.
