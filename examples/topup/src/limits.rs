@@ -115,7 +115,9 @@ impl Places {
 
     /// A place for a conversation of an account, if it has one left.
     pub fn enter_account(&self, account: &Arc<str>) -> Option<AccountPlace> {
-        let account = self.accounts.enter(account.clone(), self.limits.per_account);
+        let account = self
+            .accounts
+            .enter(account.clone(), self.limits.per_account);
         account.map(|account| AccountPlace { _account: account })
     }
 }

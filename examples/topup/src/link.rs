@@ -270,9 +270,7 @@ impl<P: Pipe> AsyncTransport for PhoneLink<P> {
             self.played.clear();
             return Err(LinkError::NotAnnounced);
         }
-        let room = reply
-            .get_mut(..answer.len())
-            .ok_or(LinkError::Protocol)?;
+        let room = reply.get_mut(..answer.len()).ok_or(LinkError::Protocol)?;
         room.copy_from_slice(&answer);
         Ok(answer.len())
     }

@@ -37,8 +37,8 @@ use desfire_ev1::wire::Uid;
 use sha2::{Digest as _, Sha256};
 
 pub use operations::{
-    AddAccount, AddCard, AddVoucher, Books, Claim, Claimed, FindAccount, FindVoucher, Forget, Offer,
-    OpenTopUp, Pending, ReadBooks, Reserve, Reserved, Settle, Settled, Unclaim,
+    AddAccount, AddCard, AddVoucher, Books, Claim, Claimed, FindAccount, FindVoucher, Forget,
+    Offer, OpenTopUp, Pending, ReadBooks, Reserve, Reserved, Settle, Settled, Unclaim,
 };
 
 /// How long an operation may take before the caller hears that the books are out of reach.
