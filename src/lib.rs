@@ -102,6 +102,8 @@ mod pcd;
 #[cfg(feature = "picc")]
 pub mod picc;
 pub mod purse;
+#[cfg(feature = "split")]
+pub mod split;
 #[cfg(feature = "picc")]
 mod virtual_reader;
 pub mod wire;

@@ -14,13 +14,16 @@
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::pcd::crypto::cipher::{Cipher, Iv};
-use crate::pcd::crypto::cmac::{Subkeys, absorb_last};
+use crate::pcd::crypto::cipher::Cipher;
+use crate::pcd::crypto::cmac::Subkeys;
+use crate::pcd::crypto::work::{CbcDirection, CbcTask, CbcWork};
 use crate::pcd::key::{Key, KeyError};
-use crate::wire::KeyType;
+use crate::wire::{InlineBytes, KeyType};
 
 /// Two AES blocks.
 const MAX_MESSAGE: usize = 32;
+
+const ZERO: [u8; 16] = [0; 16];
 
 impl Key {
     /// The key that AN10922 derives from this master key and `input`, usually
@@ -43,51 +46,124 @@ impl Key {
     /// keys, for which AN10922 has no rule; [`KeyError::Ambiguous`] for a 2K3DES result that no
     /// card can be relied on to take for one (chance: about 2⁻⁵⁶).
     pub fn diversify(&self, input: &[u8]) -> Result<Self, KeyError> {
-        let constants: &[u8] = match self.key_type() {
+        let mut work = Diversification::new(self.key_type(), input)?;
+        Cipher::new(self).work(&mut work);
+        work.finish()
+    }
+}
+
+/// AN10922 as calls of CBC under the master key, which may be in an HSM.
+///
+/// The first task enciphers a block of zeros, for the CMAC subkeys. Each further task is one part
+/// of the new key: the message with a subkey already in its last block, to be enciphered from a
+/// zero IV; the part is the **last block** of the result. AES has one such task, so that a token
+/// which can keep the last block of a CBC encryption as a key (`CKM_AES_CBC_ENCRYPT_DATA` where it
+/// takes the trailing bytes) need not give it out: do the first task as it says, take the second's
+/// data for the derivation, and forget this value.
+pub struct Diversification {
+    key_type: KeyType,
+    input: InlineBytes<31>,
+    /// 0: the subkeys. From 1 on: the part.
+    stage: usize,
+    data: Zeroizing<[u8; MAX_MESSAGE]>,
+    subkeys: Option<Subkeys>,
+    derived: Zeroizing<[u8; 24]>,
+}
+
+impl Diversification {
+    /// From a master key of `key_type`, which is the new key's type too.
+    ///
+    /// # Errors
+    /// [`KeyError::DiversificationInput`] as [`Key::diversify`] has it.
+    pub fn new(key_type: KeyType, input: &[u8]) -> Result<Self, KeyError> {
+        let wrong = KeyError::DiversificationInput;
+        if key_type == KeyType::Des || input.is_empty() || input.len() >= 2 * key_type.block_len() {
+            return Err(wrong);
+        }
+        Ok(Self {
+            key_type,
+            input: InlineBytes::new(input).map_err(|_| wrong)?,
+            stage: 0,
+            data: Zeroizing::new([0; MAX_MESSAGE]),
+            subkeys: None,
+            derived: Zeroizing::new([0; 24]),
+        })
+    }
+
+    const fn constants(&self) -> &'static [u8] {
+        match self.key_type {
             KeyType::Aes => &[0x01],
             KeyType::TwoKey3Des => &[0x21, 0x22],
             KeyType::ThreeKey3Des => &[0x31, 0x32, 0x33],
-            KeyType::Des => return Err(KeyError::DiversificationInput),
-        };
-        let cipher = Cipher::new(self);
-        let subkeys = Subkeys::new(&cipher);
-        let block_len = cipher.block_len();
+            KeyType::Des => &[],
+        }
+    }
+
+    /// The message of the part that is next, with the subkey in its last block.
+    fn prepare(&mut self, constant: u8) {
+        let block_len = self.key_type.block_len();
         let message_len = 2 * block_len;
-        if input.is_empty() || input.len() >= message_len {
+        self.data.zeroize();
+        let content = [constant].into_iter().chain(self.input.iter().copied());
+        let padded = content.chain(core::iter::once(0x80));
+        for (to, from) in self.data.iter_mut().take(message_len).zip(padded) {
+            *to = from;
+        }
+        // Exactly full without the mark: K1. Otherwise K2.
+        let complete = 1 + self.input.len() == message_len;
+        let subkey = self.subkeys.as_ref().map(|keys| keys.for_last(complete));
+        let last = self.data.iter_mut().skip(block_len).take(block_len);
+        for (byte, key) in last.zip(subkey.into_iter().flatten()) {
+            *byte ^= key;
+        }
+    }
+
+    /// The diversified key, once there is no more task.
+    ///
+    /// # Errors
+    /// [`KeyError::Ambiguous`] as [`Key::diversify`] has it;
+    /// [`KeyError::DiversificationInput`] if tasks are left.
+    pub fn finish(self) -> Result<Key, KeyError> {
+        if self.stage <= self.constants().len() {
             return Err(KeyError::DiversificationInput);
         }
-        let mut derived = Zeroizing::new([0; 24]);
-        for (constant, part) in constants.iter().zip(derived.chunks_mut(block_len)) {
-            let mut message = [0; MAX_MESSAGE];
-            let content = [*constant].into_iter().chain(input.iter().copied());
-            let padded = content.chain(core::iter::once(0x80));
-            for (to, from) in message.iter_mut().take(message_len).zip(padded) {
-                *to = from;
-            }
-            let (first, last) = message.split_at(block_len);
-            let mut iv = Iv::ZERO;
-            cipher.cbc_absorb(&mut iv, first);
-            // Exactly full without the mark: K1. Otherwise K2.
-            let complete = 1 + input.len() == message_len;
-            absorb_last(&cipher, &subkeys, &mut iv, last, complete);
-            for (to, from) in part.iter_mut().zip(iv.bytes(block_len)) {
+        match self.key_type {
+            KeyType::ThreeKey3Des => Ok(Key::three_key_3des(*self.derived)),
+            key_type => Key::from_slice(key_type, self.derived.get(..16).unwrap_or_default()),
+        }
+    }
+}
+
+impl CbcWork for Diversification {
+    fn task(&mut self) -> Option<CbcTask<'_>> {
+        let block_len = self.key_type.block_len();
+        let len = match self.stage {
+            0 => block_len,
+            part if part <= self.constants().len() => 2 * block_len,
+            _ => return None,
+        };
+        Some(CbcTask {
+            direction: CbcDirection::Encrypt,
+            iv: ZERO.get(..block_len)?,
+            data: self.data.get_mut(..len)?,
+        })
+    }
+
+    fn done(&mut self) {
+        let block_len = self.key_type.block_len();
+        if self.stage == 0 {
+            let l = self.data.get(..block_len).unwrap_or_default();
+            self.subkeys = Some(Subkeys::from_enciphered_zero(l));
+        } else {
+            let part = self.derived.iter_mut().skip((self.stage - 1) * block_len);
+            for (to, from) in part.zip(self.data.iter().skip(block_len).take(block_len)) {
                 *to = *from;
             }
-            message.zeroize();
         }
-        match self.key_type() {
-            KeyType::TwoKey3Des => {
-                let mut both = Zeroizing::new([0; 16]);
-                both.copy_from_slice(derived.get(..16).unwrap_or_default());
-                Self::two_key_3des(*both)
-            }
-            KeyType::ThreeKey3Des => Ok(Self::three_key_3des(*derived)),
-            KeyType::Des | KeyType::Aes => {
-                let mut one = Zeroizing::new([0; 16]);
-                one.copy_from_slice(derived.get(..16).unwrap_or_default());
-                Ok(Self::aes(*one))
-            }
+        if let Some(constant) = self.constants().get(self.stage) {
+            self.prepare(*constant);
         }
+        self.stage = self.stage.saturating_add(1);
     }
 }
 

@@ -15,6 +15,8 @@
 use zeroize::Zeroize as _;
 
 use crate::error::{Error, ErrorKind, Malformed, Misuse, Outcome};
+#[cfg(feature = "split")]
+use crate::pcd::channel::RequestProtection;
 use crate::pcd::channel::{Channel, Incoming, ReplyProtection, Request, Sealed, TAIL};
 use crate::pcd::command::{Command, FileCommand, GetFileSettings, Scratch};
 use crate::pcd::protection::Protection;
@@ -46,7 +48,7 @@ impl LinkFormat {
         max_command: MAX_COMMAND,
     };
 
-    pub(in crate::pcd) fn payload_capacity(self) -> usize {
+    pub(crate) fn payload_capacity(self) -> usize {
         self.framing.payload_capacity(self.max_command)
     }
 }
@@ -446,6 +448,109 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
             State::Asking => self.step_asking(reply),
             State::Running => self.step_running(reply),
             State::Fresh | State::Over => Err(self.not_sent(Misuse::OutOfTurn)),
+        }
+    }
+}
+
+/// A command that is put into a script instead of being run: [`crate::split::ScriptBuilder`] steps
+/// it against the replies that the card will give.
+#[cfg(feature = "split")]
+pub trait Foreseen: Machine + sealed::Sealed {
+    /// The facts of the command, before it is started.
+    #[doc(hidden)]
+    fn facts(&mut self) -> Result<Facts, Misuse>;
+
+    /// The chain of secure messaging where it stands now.
+    #[doc(hidden)]
+    fn chain(&mut self) -> Option<[u8; 16]>;
+
+    /// Whether more frames of the request are to come.
+    #[doc(hidden)]
+    fn sending(&self) -> bool;
+
+    /// The payload of the reply that the card will give to the whole request.
+    #[doc(hidden)]
+    fn foresee(&mut self, data: &[u8], out: &mut [u8]) -> Result<usize, Misuse>;
+
+    /// Ends it without a reply, and without losing the session.
+    #[doc(hidden)]
+    fn leave_open(&mut self);
+}
+
+#[cfg(feature = "split")]
+mod sealed {
+    pub trait Sealed {}
+    impl<H: super::Holder, C: super::Command> Sealed for super::Exchange<H, C> {}
+}
+
+/// What a script has to know of a command.
+#[cfg(feature = "split")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct Facts {
+    /// The code.
+    pub code: CommandCode,
+    /// The request carries a MAC or is enciphered, so that the card checks the chain.
+    pub checked: bool,
+    /// The reply carries a MAC or is enciphered.
+    pub proved: bool,
+    /// The reply is enciphered.
+    pub enciphered: bool,
+    /// The longest reply that the command takes, with what proves it.
+    pub reply_room: usize,
+    /// Its change waits for CommitTransaction.
+    pub pending: bool,
+}
+
+#[cfg(feature = "split")]
+impl<H: Holder, C: Command> Foreseen for Exchange<H, C> {
+    fn facts(&mut self) -> Result<Facts, Misuse> {
+        self.holder.inner().ready()?;
+        if self.state != State::Fresh {
+            return Err(Misuse::OutOfTurn);
+        }
+        if self.unknown_file().is_some() {
+            return Err(Misuse::Invalid(
+                "a script cannot ask for the file's settings: state them with assume_file_settings or comm_mode",
+            ));
+        }
+        let command = self.command.as_mut().map_err(|misuse| *misuse)?;
+        let reply_room = command.buffer().len().saturating_add(TAIL);
+        let inner = self.holder.inner();
+        let protection = command.protection(inner)?;
+        Ok(Facts {
+            reply_room,
+            enciphered: matches!(protection.reply, ReplyProtection::Enciphered { .. }),
+            code: command.code(),
+            checked: !matches!(protection.request, RequestProtection::Plain),
+            proved: protection.reply != ReplyProtection::None,
+            pending: command.leaves_pending(inner) && !command.may_be_half_done(inner),
+        })
+    }
+
+    fn chain(&mut self) -> Option<[u8; 16]> {
+        let mut chain = [0; 16];
+        let iv = self.holder.inner().channel.iv()?;
+        for (to, from) in chain.iter_mut().zip(iv) {
+            *to = *from;
+        }
+        Some(chain)
+    }
+
+    fn sending(&self) -> bool {
+        let sealed = self.round.sealed.as_ref();
+        sealed.is_some_and(|sealed| sealed.remaining() > 0)
+    }
+
+    fn foresee(&mut self, data: &[u8], out: &mut [u8]) -> Result<usize, Misuse> {
+        self.holder.inner().channel.foresee(self.round.reply, data, out)
+    }
+
+    fn leave_open(&mut self) {
+        if self.state == State::Running {
+            self.state = State::Over;
+            self.holder.inner().busy = false;
+            self.round.wipe();
         }
     }
 }

@@ -217,12 +217,12 @@ impl Key {
     }
 
     /// The bytes for the cipher: all 24, of which it takes what it needs.
-    pub(in crate::pcd) const fn cipher_bytes(&self) -> &[u8; 24] {
+    pub(crate) const fn cipher_bytes(&self) -> &[u8; 24] {
         &self.bytes
     }
 
     /// A session key from its bytes; the caller wipes its own copy.
-    pub(in crate::pcd) fn from_session_bytes(
+    pub(crate) fn from_session_bytes(
         key_type: KeyType,
         bytes: &Zeroizing<[u8; 24]>,
     ) -> Self {

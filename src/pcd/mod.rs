@@ -39,5 +39,14 @@ pub use driver::{AsyncTransport, Faulty, Link, Passing, Procedure, RunError, Tra
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};
+/// What `split` needs of the reader side beyond what everybody may have.
+#[cfg(feature = "split")]
+pub(crate) mod doors {
+    pub(crate) use super::auth::{Answer, KeyHalf, Opened, Opening, Proved, Proving};
+    pub(crate) use super::crypto::cipher::Cipher as KeyCipher;
+    pub use super::crypto::work::{CbcDirection, CbcTask, CbcWork};
+    pub use super::diversify::Diversification;
+    pub use super::exchange::{Facts, Foreseen};
+}
 pub use session::{Authenticated, Session, Unauthenticated};
 pub use transaction::Transaction;

@@ -14,6 +14,10 @@ use zeroize::Zeroizing;
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::auth::{Authenticate, SessionKey};
 use crate::pcd::channel::Channel;
+#[cfg(feature = "split")]
+use crate::pcd::channel::{Incoming, ReplyProtection, TAIL};
+#[cfg(feature = "split")]
+use crate::pcd::crypto::cipher::Iv;
 use crate::pcd::key::Key;
 use crate::pcd::protection::FileCache;
 use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType};
@@ -91,6 +95,25 @@ pub(in crate::pcd) enum Level {
 impl Place {
     pub(in crate::pcd) fn is_picc(&self) -> bool {
         self.level == Level::Picc
+    }
+
+    /// Where nothing is known but what is selected.
+    #[cfg(feature = "split")]
+    pub(in crate::pcd) const fn selecting(aid: Aid) -> Self {
+        Self {
+            level: if aid.is_picc() { Level::Picc } else { Level::Application(aid) },
+            files: FileCache::EMPTY,
+            pending: false,
+        }
+    }
+
+    /// The AID; that of the PICC level for an application that is known by its ISO name only.
+    #[cfg(feature = "split")]
+    pub(in crate::pcd) const fn selected(&self) -> Aid {
+        match self.level {
+            Level::Application(aid) => aid,
+            Level::Picc | Level::IsoNamed => Aid::PICC,
+        }
     }
 }
 
@@ -233,6 +256,46 @@ impl Session<Authenticated> {
             },
             state: PhantomData,
         }
+    }
+
+    /// A session that exists elsewhere: the same key, the chain of EV1 messaging at `iv`.
+    #[cfg(feature = "split")]
+    pub(crate) fn elsewhere(
+        session_key: &SessionKey,
+        iv: &[u8],
+        key_no: KeyNo,
+        key_type: KeyType,
+        aid: Aid,
+    ) -> Self {
+        let mut session = Self::opened(session_key, key_no, key_type, Place::selecting(aid));
+        session.inner.channel.set_iv(Iv::from_slice(iv));
+        session
+    }
+
+    /// Whether this is an authentic reply with exactly `buffer.len()` bytes of data. The chain moves
+    /// on; the session is of no further use.
+    #[cfg(feature = "split")]
+    pub(crate) fn hear_foreign(
+        &mut self,
+        enciphered: bool,
+        payload: &[u8],
+        buffer: &mut [u8],
+    ) -> bool {
+        let mut tail = [0; TAIL];
+        let room = buffer.len();
+        if payload.len() > room.saturating_add(TAIL) {
+            return false;
+        }
+        for (to, from) in buffer.iter_mut().chain(&mut tail).zip(payload) {
+            *to = *from;
+        }
+        let protection = if enciphered {
+            ReplyProtection::Enciphered { length: Some(room) }
+        } else {
+            ReplyProtection::Mac
+        };
+        let incoming = Incoming { buffer, tail: &mut tail, len: payload.len() };
+        self.inner.channel.open(protection, incoming) == Ok(room)
     }
 
     /// The number of the key that is authenticated.

@@ -7,7 +7,8 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
-use crate::pcd::crypto::cipher::{Cipher, Iv};
+use crate::pcd::crypto::cipher::Cipher;
+use crate::pcd::crypto::work::{CbcDirection, CbcTask, CbcWork};
 use crate::pcd::key::Key;
 use crate::wire::{AuthScheme, InlineBytes, KeyType};
 
@@ -27,8 +28,8 @@ pub struct SessionKey {
 }
 
 impl SessionKey {
-    #[cfg(feature = "internals")]
-    pub(in crate::pcd) const fn new(messaging: Messaging, key: Key) -> Self {
+    #[cfg(any(feature = "internals", feature = "split"))]
+    pub(crate) const fn new(messaging: Messaging, key: Key) -> Self {
         Self { messaging, key }
     }
 
@@ -44,7 +45,7 @@ impl SessionKey {
         self.key.key_type()
     }
 
-    pub(in crate::pcd) const fn key(&self) -> &Key {
+    pub(crate) const fn key(&self) -> &Key {
         &self.key
     }
 }
@@ -61,75 +62,214 @@ impl fmt::Debug for SessionKey {
 }
 
 /// The key holder's answer to a challenge, before the card has proved itself.
-pub(in crate::pcd) struct Answer {
+pub(crate) struct Answer {
     token: InlineBytes<32>,
     /// What an honest card will say. Whoever knows it can play the card: it stays in here.
     expected: Zeroizing<[u8; 16]>,
     session_key: SessionKey,
 }
 
-/// Answers the challenge E(RndB) with fresh `rnd_a`, of which as many bytes are used as the
-/// key type's nonces have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// RndB out of the challenge.
+    Challenge,
+    /// RndA ‖ RndB' ‖ RndA' in one chain: token and proof.
+    Chain,
+    /// `0A`: D(RndA).
+    First,
+    /// `0A`: D(RndB' ⊕ first block).
+    Second,
+    /// `0A`: E(RndA').
+    Proof,
+    Over,
+}
+
+/// What has to be computed under the key to answer a challenge, as calls of CBC: wherever the key
+/// is, this is all that is asked of it.
+///
+/// | scheme | calls |
+/// |---|---|
+/// | `1A`, `AA` | decrypt the challenge; encrypt RndA ‖ RndB' ‖ RndA' with the challenge's last block as IV |
+/// | `0A` | decrypt the challenge; decrypt one block; decrypt one block; encrypt RndA' |
+pub(crate) struct KeyHalf {
+    scheme: AuthScheme,
+    key_type: KeyType,
+    stage: Stage,
+    iv: [u8; 16],
+    /// The last block of the challenge.
+    chain_from: [u8; 16],
+    data: Zeroizing<[u8; 48]>,
+    rnd_a: Zeroizing<[u8; 16]>,
+    rnd_b: Zeroizing<[u8; 16]>,
+    token: [u8; 32],
+}
+
+impl KeyHalf {
+    /// Answers the challenge E(RndB) with fresh `rnd_a`, of which as many bytes are used as the
+    /// key type's nonces have.
+    pub(crate) fn new(
+        scheme: AuthScheme,
+        key_type: KeyType,
+        rnd_a: &[u8; 16],
+        challenge: &[u8],
+    ) -> Result<Self, ErrorKind> {
+        if !scheme.accepts(key_type) {
+            return Err(Misuse::KeyType(key_type).into());
+        }
+        let nonce_len = key_type.nonce_len();
+        if challenge.len() != nonce_len {
+            return Err(Malformed::Length {
+                expected: nonce_len,
+                received: challenge.len(),
+            }
+            .into());
+        }
+        let mut half = Self {
+            scheme,
+            key_type,
+            stage: Stage::Challenge,
+            iv: [0; 16],
+            chain_from: [0; 16],
+            data: Zeroizing::new([0; 48]),
+            rnd_a: Zeroizing::new(*rnd_a),
+            rnd_b: Zeroizing::new([0; 16]),
+            token: [0; 32],
+        };
+        let last_block = challenge.rchunks(key_type.block_len()).next();
+        for (to, from) in half.chain_from.iter_mut().zip(last_block.into_iter().flatten()) {
+            *to = *from;
+        }
+        half.load(challenge.iter());
+        Ok(half)
+    }
+
+    /// Fills the data of the next call from the front.
+    fn load<'a>(&mut self, bytes: impl Iterator<Item = &'a u8>) {
+        for (to, from) in self.data.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+    }
+
+    /// Bytes of the next call.
+    const fn len(&self) -> usize {
+        match self.stage {
+            Stage::Chain => 3 * self.key_type.nonce_len(),
+            _ => self.key_type.nonce_len(),
+        }
+    }
+
+    fn nonces(&self) -> (Zeroizing<[u8; 16]>, Zeroizing<[u8; 16]>) {
+        (self.rnd_a.clone(), self.rnd_b.clone())
+    }
+
+    fn keep_token(&mut self, from: usize, len: usize) {
+        let places = self.token.iter_mut().skip(from).take(len);
+        for (to, from) in places.zip(self.data.iter()) {
+            *to = *from;
+        }
+    }
+
+    /// The result, once there is no more [`CbcWork::task`].
+    pub(crate) fn finish(self) -> Result<Answer, ErrorKind> {
+        if self.stage != Stage::Over {
+            return Err(Misuse::OutOfTurn.into());
+        }
+        let nonce_len = self.key_type.nonce_len();
+        let mut expected = Zeroizing::new([0; 16]);
+        for (to, from) in expected.iter_mut().take(nonce_len).zip(self.data.iter()) {
+            *to = *from;
+        }
+        let rnd_a = self.rnd_a.get(..nonce_len).unwrap_or_default();
+        let rnd_b = self.rnd_b.get(..nonce_len).unwrap_or_default();
+        Ok(Answer {
+            token: InlineBytes::new(self.token.get(..2 * nonce_len).unwrap_or_default())?,
+            expected,
+            session_key: derive(self.scheme, self.key_type, rnd_a, rnd_b),
+        })
+    }
+}
+
+impl CbcWork for KeyHalf {
+    fn task(&mut self) -> Option<CbcTask<'_>> {
+        let len = self.len();
+        Some(CbcTask {
+            direction: match self.stage {
+                Stage::Challenge | Stage::First | Stage::Second => CbcDirection::Decrypt,
+                Stage::Chain | Stage::Proof => CbcDirection::Encrypt,
+                Stage::Over => return None,
+            },
+            iv: self.iv.get(..self.key_type.block_len())?,
+            data: self.data.get_mut(..len)?,
+        })
+    }
+
+    fn done(&mut self) {
+        let nonce_len = self.key_type.nonce_len();
+        match self.stage {
+            Stage::Challenge => {
+                let Self { rnd_b, data, .. } = self;
+                for (to, from) in rnd_b.iter_mut().take(nonce_len).zip(data.iter()) {
+                    *to = *from;
+                }
+                let (rnd_a, rnd_b) = self.nonces();
+                let rnd_a = rnd_a.get(..nonce_len).unwrap_or_default();
+                let rnd_b = rnd_b.get(..nonce_len).unwrap_or_default();
+                if self.scheme == AuthScheme::Legacy {
+                    self.stage = Stage::First;
+                    self.load(rnd_a.iter());
+                } else {
+                    // After deciphering, the chain stands at the last block of the challenge.
+                    self.stage = Stage::Chain;
+                    self.iv = self.chain_from;
+                    self.load(rnd_a.iter().chain(rotated(rnd_b)).chain(rotated(rnd_a)));
+                }
+            }
+            Stage::Chain => {
+                self.keep_token(0, 2 * nonce_len);
+                self.data.copy_within(2 * nonce_len.., 0);
+                self.stage = Stage::Over;
+            }
+            Stage::First => {
+                self.keep_token(0, nonce_len);
+                let (_, rnd_b) = self.nonces();
+                let rotated = rotated(rnd_b.get(..nonce_len).unwrap_or_default());
+                for (byte, nonce) in self.data.iter_mut().zip(rotated) {
+                    *byte ^= nonce;
+                }
+                self.stage = Stage::Second;
+            }
+            Stage::Second => {
+                self.keep_token(nonce_len, nonce_len);
+                let (rnd_a, _) = self.nonces();
+                self.load(rotated(rnd_a.get(..nonce_len).unwrap_or_default()));
+                self.stage = Stage::Proof;
+            }
+            Stage::Proof => self.stage = Stage::Over,
+            Stage::Over => {}
+        }
+    }
+}
+
+/// The same with the key at hand.
 pub(in crate::pcd) fn answer(
     scheme: AuthScheme,
     key: &Key,
     rnd_a: &[u8; 16],
     challenge: &[u8],
 ) -> Result<Answer, ErrorKind> {
-    let key_type = key.key_type();
-    if !scheme.accepts(key_type) {
-        return Err(Misuse::KeyType(key_type).into());
-    }
-    let nonce_len = key_type.nonce_len();
-    if challenge.len() != nonce_len {
-        return Err(Malformed::Length {
-            expected: nonce_len,
-            received: challenge.len(),
-        }
-        .into());
-    }
-    let cipher = Cipher::new(key);
-    let mut iv = Iv::ZERO;
-
-    let mut rnd_b = Zeroizing::new([0; 16]);
-    let rnd_b = rnd_b.get_mut(..nonce_len).unwrap_or_default();
-    rnd_b.copy_from_slice(challenge);
-    cipher.cbc_decrypt(&mut iv, rnd_b);
-    let rnd_a = rnd_a.get(..nonce_len).unwrap_or_default();
-    let session_key = derive(scheme, key_type, rnd_a, rnd_b);
-
-    let mut token = Zeroizing::new([0; 32]);
-    let token = token.get_mut(..2 * nonce_len).unwrap_or_default();
-    for (to, from) in token.iter_mut().zip(rnd_a.iter().chain(rotated(rnd_b))) {
-        *to = *from;
-    }
-    let mut expected = Zeroizing::new([0; 16]);
-    let proof = expected.get_mut(..nonce_len).unwrap_or_default();
-    for (to, from) in proof.iter_mut().zip(rotated(rnd_a)) {
-        *to = *from;
-    }
-    if scheme == AuthScheme::Legacy {
-        cipher.send_mode(&mut Iv::ZERO.clone(), token);
-        cipher.cbc_encrypt(&mut Iv::ZERO.clone(), proof);
-    } else {
-        // After deciphering, the chain stands at the last block of the challenge.
-        cipher.cbc_encrypt(&mut iv, token);
-        cipher.cbc_encrypt(&mut iv, proof);
-    }
-    Ok(Answer {
-        token: InlineBytes::new(token)?,
-        expected,
-        session_key,
-    })
+    let mut half = KeyHalf::new(scheme, key.key_type(), rnd_a, challenge)?;
+    Cipher::new(key).work(&mut half);
+    half.finish()
 }
 
 impl Answer {
     /// What goes to the card.
-    pub(in crate::pcd) fn token(&self) -> &[u8] {
+    pub(crate) fn token(&self) -> &[u8] {
         &self.token
     }
 
-    fn expected(&self) -> &[u8] {
+    /// What an honest card will say.
+    pub(crate) fn expected(&self) -> &[u8] {
         let nonce_len = self.session_key.key_type().nonce_len();
         self.expected.get(..nonce_len).unwrap_or_default()
     }
@@ -139,8 +279,15 @@ impl Answer {
         self.expected().to_vec()
     }
 
+    /// The session key before the card has proved itself. Nothing may leave the key holder with it
+    /// that is of use without the card.
+    #[cfg(feature = "split")]
+    pub(crate) const fn session_key(&self) -> &SessionKey {
+        &self.session_key
+    }
+
     /// Checks the card's proof; only then there is a session key.
-    pub(in crate::pcd) fn verify(self, proof: &[u8]) -> Result<SessionKey, ErrorKind> {
+    pub(crate) fn verify(self, proof: &[u8]) -> Result<SessionKey, ErrorKind> {
         if bool::from(self.expected().ct_eq(proof)) {
             Ok(self.session_key)
         } else {

@@ -5,7 +5,7 @@
 //! | terminal | [`terminal`] | the card | the key |
 //! | key holder | [`holder`] | the key | the card, any I/O |
 //!
-//! [`local`] joins them in one process: the split path is the only path. [`iso7816`] is the same by
+//! [`apart`] is the terminal's half as machines, for the feature `split`. [`local`] joins them in one process: the split path is the only path. [`iso7816`] is the same by
 //! ISO 7816-4 commands, in one piece.
 //!
 //! | step | who | legacy `0A` | ISO `1A`, AES `AA` |
@@ -20,12 +20,17 @@
 //! DES. With an all-zero DES key E and D are the same, so a swapped direction shows with other
 //! keys only.
 
+#[cfg(feature = "split")]
+mod apart;
 mod holder;
 mod iso7816;
 mod local;
 mod terminal;
 
-pub(in crate::pcd) use holder::{Answer, answer};
+#[cfg(feature = "split")]
+pub(crate) use apart::{Opened, Opening, Proved, Proving};
+pub(crate) use holder::{Answer, KeyHalf};
+pub(in crate::pcd) use holder::answer;
 pub use holder::{Messaging, SessionKey};
 pub use iso7816::AuthenticateIso7816;
 pub use local::Authenticate;

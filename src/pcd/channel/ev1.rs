@@ -12,6 +12,10 @@ use subtle::ConstantTimeEq as _;
 use super::incoming::{Incoming, ReplyCrc};
 use super::{ReplyProtection, Request, RequestProtection, Sealed};
 use crate::error::{Authenticity, ErrorKind};
+#[cfg(feature = "split")]
+use crate::error::Misuse;
+#[cfg(feature = "split")]
+use crate::wire::Writer;
 use crate::pcd::crypto::cipher::{Cipher, Iv};
 use crate::pcd::crypto::cmac::{Subkeys, cmac};
 use crate::pcd::crypto::crc::CRC32;
@@ -40,12 +44,12 @@ impl Ev1 {
         }
     }
 
-    #[cfg(feature = "internals")]
+    #[cfg(any(feature = "internals", feature = "split"))]
     pub(super) fn iv(&self) -> &[u8] {
         self.iv.bytes(self.block_len())
     }
 
-    #[cfg(feature = "internals")]
+    #[cfg(any(feature = "internals", feature = "split"))]
     pub(super) fn set_iv(&mut self, iv: Iv) {
         self.iv = iv;
     }
@@ -120,6 +124,48 @@ impl Ev1 {
                 incoming.decipher(&self.cipher, &mut self.iv, ReplyCrc::Ev1, length)
             }
         }
+    }
+
+    /// The reply that the card would make, from a copy of the chain.
+    #[cfg(feature = "split")]
+    pub(super) fn foresee(
+        &self,
+        protection: ReplyProtection,
+        data: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, Misuse> {
+        let mut iv = self.iv.clone();
+        let mut writer = Writer::new(out);
+        writer.put(data)?;
+        match protection {
+            ReplyProtection::None => {}
+            ReplyProtection::Standard | ReplyProtection::Mac => {
+                cmac(&self.cipher, &self.subkeys, &mut iv, &[data, &STATUS_OK]);
+                let mac = iv.bytes(self.block_len()).get(..MAC_LEN);
+                writer.put(mac.unwrap_or_default())?;
+            }
+            ReplyProtection::Enciphered { length } => {
+                // Nobody has recorded how a card pads an answer of unstated length that fits
+                // exactly.
+                if length != Some(data.len()) {
+                    return Err(Misuse::Invalid(
+                        "an enciphered reply can be foreseen only if the command states its length",
+                    ));
+                }
+                let mut digest = CRC32.digest();
+                digest.update(data);
+                digest.update(&STATUS_OK);
+                writer.put(&digest.finalize().to_le_bytes())?;
+                while !writer.written().is_multiple_of(self.block_len()) {
+                    writer.u8(0)?;
+                }
+                let len = writer.written();
+                let blocks = out.get_mut(..len).unwrap_or_default();
+                self.cipher.cbc_encrypt(&mut iv, blocks);
+                return Ok(len);
+            }
+        }
+        Ok(writer.written())
     }
 
     /// Moves the IV on to the CMAC over the parts; returns what of it is sent.

@@ -95,7 +95,7 @@ impl Channel {
         }
     }
 
-    #[cfg(feature = "internals")]
+    #[cfg(any(feature = "internals", feature = "split"))]
     pub(in crate::pcd) fn iv(&self) -> Option<&[u8]> {
         match self {
             Self::Ev1(ev1) => Some(ev1.iv()),
@@ -103,7 +103,7 @@ impl Channel {
         }
     }
 
-    #[cfg(feature = "internals")]
+    #[cfg(any(feature = "internals", feature = "split"))]
     pub(in crate::pcd) fn set_iv(&mut self, iv: crate::pcd::crypto::cipher::Iv) {
         if let Self::Ev1(ev1) = self {
             ev1.set_iv(iv);
@@ -175,6 +175,22 @@ impl Channel {
                 Err(Misuse::NotAuthenticated)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What the card would answer from this state, `data` under `protection`, put into `out`. The
+    /// channel itself does not move: that happens when the reply is opened.
+    #[cfg(feature = "split")]
+    pub(in crate::pcd) fn foresee(
+        &self,
+        protection: ReplyProtection,
+        data: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, Misuse> {
+        self.check(protection)?;
+        match self {
+            Self::Ev1(ev1) => ev1.foresee(protection, data, out),
+            _ => Err(Misuse::NotAuthenticated),
         }
     }
 

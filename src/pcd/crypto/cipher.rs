@@ -12,6 +12,7 @@ use cbc::cipher::{
 use des::{Des, TdesEde2, TdesEde3};
 use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
+use super::work::{CbcDirection, CbcWork};
 use crate::pcd::key::Key;
 use crate::wire::KeyType;
 
@@ -32,7 +33,6 @@ impl Iv {
     }
 
     /// From at most a block's bytes.
-    #[cfg(feature = "internals")]
     pub(in crate::pcd) fn from_slice(bytes: &[u8]) -> Self {
         let mut iv = Self::ZERO;
         for (to, from) in iv.0.iter_mut().zip(bytes) {
@@ -58,7 +58,7 @@ impl Iv {
 }
 
 /// A key schedule.
-pub(in crate::pcd) enum Cipher {
+pub(crate) enum Cipher {
     Des(Des),
     TwoKey3Des(TdesEde2),
     ThreeKey3Des(TdesEde3),
@@ -79,7 +79,7 @@ macro_rules! with_cipher {
 
 impl Cipher {
     /// Sets up the key schedule.
-    pub(in crate::pcd) fn new(key: &Key) -> Self {
+    pub(crate) fn new(key: &Key) -> Self {
         match key.key_type() {
             KeyType::Des => Self::Des(schedule(key)),
             KeyType::TwoKey3Des => Self::TwoKey3Des(schedule(key)),
@@ -109,6 +109,23 @@ impl Cipher {
     /// Runs whole blocks through CBC encryption and keeps only the chaining value.
     pub(in crate::pcd) fn cbc_absorb(&self, iv: &mut Iv, data: &[u8]) {
         with_cipher!(self, absorb(iv, data));
+    }
+
+    /// Does all that a computation asks of this key.
+    pub(in crate::pcd) fn work(&self, work: &mut impl CbcWork) {
+        while let Some(task) = work.task() {
+            self.cbc(task.direction, task.iv, task.data);
+            work.done();
+        }
+    }
+
+    /// CBC over whole blocks in place, from an IV that is carried nowhere.
+    pub(crate) fn cbc(&self, direction: CbcDirection, iv: &[u8], data: &mut [u8]) {
+        let mut iv = Iv::from_slice(iv);
+        match direction {
+            CbcDirection::Encrypt => self.cbc_encrypt(&mut iv, data),
+            CbcDirection::Decrypt => self.cbc_decrypt(&mut iv, data),
+        }
     }
 
     /// D40 "send mode" over whole blocks in place: y = D(x ⊕ y of the block before), the

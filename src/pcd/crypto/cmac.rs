@@ -20,9 +20,19 @@ impl Subkeys {
         let len = cipher.block_len();
         let mut l = Iv::ZERO;
         cipher.cbc_absorb(&mut l, [0; MAX_BLOCK].get(..len).unwrap_or_default());
-        let k1 = double(l.bytes(len));
-        let k2 = double(k1.get(..len).unwrap_or_default());
+        Self::from_enciphered_zero(l.bytes(len))
+    }
+
+    /// The same from E(0), one block.
+    pub(in crate::pcd) fn from_enciphered_zero(l: &[u8]) -> Self {
+        let k1 = double(l);
+        let k2 = double(k1.get(..l.len()).unwrap_or_default());
         Self { k1, k2 }
+    }
+
+    /// The one that goes into a last block, `complete` or padded.
+    pub(in crate::pcd) const fn for_last(&self, complete: bool) -> &[u8; MAX_BLOCK] {
+        if complete { &self.k1 } else { &self.k2 }
     }
 
     #[cfg(feature = "internals")]
@@ -89,7 +99,7 @@ pub(in crate::pcd) fn cmac(cipher: &Cipher, subkeys: &Subkeys, iv: &mut Iv, part
 }
 
 /// The last step of a CMAC: `last` is one block, `complete` or already padded.
-pub(in crate::pcd) fn absorb_last(
+fn absorb_last(
     cipher: &Cipher,
     subkeys: &Subkeys,
     iv: &mut Iv,
@@ -97,7 +107,7 @@ pub(in crate::pcd) fn absorb_last(
     complete: bool,
 ) {
     let block_len = cipher.block_len();
-    let subkey = if complete { &subkeys.k1 } else { &subkeys.k2 };
+    let subkey = subkeys.for_last(complete);
     let mut block = [0; MAX_BLOCK];
     for ((to, from), key) in block.iter_mut().zip(last).zip(subkey) {
         *to = from ^ key;

@@ -5,3 +5,4 @@
 pub(in crate::pcd) mod cipher;
 pub(in crate::pcd) mod cmac;
 pub(in crate::pcd) mod crc;
+pub(crate) mod work;

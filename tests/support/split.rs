@@ -1,0 +1,154 @@
+//! A shop for the tests of split authentication: a terminal, a key holder, a card, and the link
+//! between terminal and card recorded.
+
+use desfire_ev1::picc::Card;
+use desfire_ev1::split::{
+    Accepted, Answered, Counters, Freshness, Intent, Mode, Modes, Refusal, SoftKey, Tap,
+    TerminalId, TransportKey, TransportKeyId, Waiting,
+};
+use desfire_ev1::wire::{Aid, AuthScheme, FileNo, FileSettings, InlineBytes, KeyNo, KeyType};
+use desfire_ev1::{
+    AsyncTransport, Key, Link, LinkFormat, Machine, Session, Transport, VirtualReader,
+};
+
+pub const TERMINAL: &[u8] = b"till 7";
+pub const AID: Aid = VirtualReader::DEMO_AID;
+
+pub fn transport_key() -> TransportKey {
+    TransportKey::new(*b"transport key 07")
+}
+
+pub fn intent(mode: Mode, scheme: AuthScheme, key_type: KeyType, counter: u64) -> Intent {
+    Intent {
+        mode,
+        scheme,
+        key_type,
+        key_no: KeyNo::MASTER,
+        uid: None,
+        terminal: TerminalId::new(TERMINAL).unwrap(),
+        transport: TransportKeyId::Preshared(1),
+        freshness: Freshness::Counter(counter),
+        purpose: InlineBytes::new(b"one coffee").unwrap(),
+    }
+}
+
+pub fn aes(mode: Mode, counter: u64) -> Intent {
+    intent(mode, AuthScheme::Aes, KeyType::Aes, counter)
+}
+
+/// The key holder of the tests.
+pub struct Shop {
+    pub guard: Counters<4>,
+    pub policy: Modes,
+    pub key: Key,
+}
+
+impl Shop {
+    pub fn new(key: Key) -> Self {
+        Self {
+            guard: Counters::new(),
+            policy: Modes::all(),
+            key,
+        }
+    }
+
+    pub fn accept(&mut self, message: &[u8]) -> Result<Accepted, Refusal> {
+        Accepted::check(message, &transport_key(), &self.policy, &mut self.guard)
+    }
+
+    pub fn answer(&mut self, message: &[u8]) -> Answered {
+        self.accept(message)
+            .unwrap()
+            .answer(&mut SoftKey::new(&self.key), &mut getrandom::SysRng)
+            .unwrap()
+    }
+}
+
+/// The demonstration card, its settings known, every frame kept.
+pub struct Counter {
+    pub reader: VirtualReader,
+    pub frames: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The frame with this number is not answered.
+    pub torn_at: Option<usize>,
+}
+
+impl Counter {
+    pub fn new(reader: VirtualReader) -> Self {
+        Self {
+            reader,
+            frames: Vec::new(),
+            torn_at: None,
+        }
+    }
+
+    pub fn demo() -> Self {
+        Self::new(VirtualReader::demo())
+    }
+
+    pub fn card(&self) -> &Card {
+        self.reader.card()
+    }
+
+    pub fn commands(&self) -> Vec<Vec<u8>> {
+        self.frames.iter().map(|(command, _)| command.clone()).collect()
+    }
+
+    pub fn selected(&mut self) -> Session<desfire_ev1::Unauthenticated> {
+        Session::new().select_application(AID).run(self).unwrap()
+    }
+
+    pub fn tap(&mut self, intent: Intent) -> Waiting {
+        let session = self.selected();
+        Tap::new(session, intent, &transport_key()).run(self).unwrap()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("gone")
+    }
+}
+
+impl std::error::Error for Gone {}
+
+impl Link for Counter {
+    type Error = Gone;
+
+    fn format(&self) -> LinkFormat {
+        self.reader.format()
+    }
+}
+
+impl Transport for Counter {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Gone> {
+        let torn = self.torn_at == Some(self.frames.len());
+        let answer = self.reader.handle(command);
+        self.frames.push((command.to_vec(), answer.clone()));
+        if torn || answer.is_empty() {
+            return Err(Gone);
+        }
+        reply[..answer.len()].copy_from_slice(&answer);
+        Ok(answer.len())
+    }
+}
+
+impl AsyncTransport for Counter {
+    async fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Gone> {
+        Transport::exchange(self, command, reply)
+    }
+}
+
+/// The settings of the demonstration card's files, stated.
+pub fn state_settings<S>(session: &mut Session<S>, card: &Card) {
+    let application = card.state().application(AID).unwrap();
+    for number in 0..32 {
+        let number = FileNo::new(number).unwrap();
+        if let Some(file) = application.files().get(&number) {
+            let settings: FileSettings = file.settings();
+            session.assume_file_settings(number, &settings);
+        }
+    }
+}
