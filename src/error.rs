@@ -87,6 +87,16 @@ impl Error {
         }
     }
 
+    /// A machine that was started twice, or stepped before its start or after its end: what has become
+    /// of what it had sent was said before, and is not known here.
+    pub(crate) fn out_of_turn(command: impl Into<Instruction>, sent: bool) -> Self {
+        let mut error = Self::not_sent(command, Misuse::OutOfTurn);
+        if sent {
+            error.outcome = Outcome::Unknown;
+        }
+        error
+    }
+
     /// A refusal was refused; whatever else went wrong after sending leaves the outcome unknown.
     pub(crate) fn after_sending(command: impl Into<Instruction>, kind: ErrorKind) -> Self {
         Self {
@@ -155,6 +165,10 @@ pub enum Malformed {
         /// What came.
         received: usize,
     },
+    /// The reply is longer than the records that were asked for, or holds no whole number of them: the
+    /// caller is wrong about the size of a record, or the card.
+    #[error("its length does not fit the records that were asked for; is the record size right?")]
+    RecordSize,
     /// A frame says that more will follow, but is empty; a card could go on so for ever.
     #[error("an additional frame without data")]
     EmptyFrame,
@@ -216,6 +230,19 @@ pub enum Misuse {
     /// The reply does not fit into the buffer of a read without a stated length.
     #[error("the answer is longer than the buffer")]
     AnswerTooLong,
+    /// The reply to an enciphered read without a stated length fits more than one length.
+    #[error(
+        "the answer does not tell where the data end; state the length, or let the session know the file's settings"
+    )]
+    LengthNeeded,
+    /// The records of the file have another size than was stated.
+    #[error("the records have {actual} bytes, not {stated}")]
+    RecordSize {
+        /// What the caller stated.
+        stated: u32,
+        /// What the file's settings say.
+        actual: u32,
+    },
     /// A parameter cannot be put on the wire.
     #[error(transparent)]
     Parameter(#[from] WireError),

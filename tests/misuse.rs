@@ -36,7 +36,8 @@ use desfire_ev1::{
 use puppet::{Frames, Puppet, Seal, one};
 use rig::{
     AID, EV1, MASTER_ONLY, MODES, SUITES, Script, Seeded, Silent, Suite, Wire, assert_lost,
-    at_application, block_on, command, file_no, framed, key_no, rights, standard, u24, value,
+    at_application, block_on, command, cyclic, file_no, framed, key_no, rights, standard, u24,
+    value,
 };
 
 const NATIVE: Framing = Framing::Native;
@@ -176,6 +177,7 @@ fn authentic_replies_of_another_length() {
             let read = session.read_data(file_no(0), 5..15, buffer).comm_mode(mode);
             read.run(transport).unwrap_err()
         },
+        // The caller is wrong about the size of a record, and nobody has told the session.
         |session, transport, mode, buffer| {
             let read = session
                 .read_records(file_no(0), 0, 2, 5, buffer)
@@ -206,12 +208,14 @@ fn authentic_replies_of_another_length() {
                     match error.kind().unwrap() {
                         ErrorKind::Malformed(Malformed::Length { expected, received }) => {
                             assert_eq!((*expected, *received), (10, len));
-                            assert!(len < 10 && mode != CommMode::Enciphered);
+                            assert!(len < 10 || mode == CommMode::Enciphered);
                         }
-                        ErrorKind::Malformed(Malformed::TooLong) => assert!(len > 10),
                         // The CRC is not where it would be behind ten bytes.
                         ErrorKind::Authenticity(Authenticity::CrcWrong) => {
                             assert_eq!(mode, CommMode::Enciphered);
+                        }
+                        ErrorKind::Malformed(Malformed::TooLong | Malformed::RecordSize) => {
+                            assert!(len > 10);
                         }
                         // The MAC of nothing, see the tampering.
                         ErrorKind::Authenticity(Authenticity::MacWrong) => assert_eq!(len, 0),
@@ -290,12 +294,24 @@ fn buffers_that_are_too_small() {
             // It was not sent: go on.
             session.free_mem().run(&mut wire).unwrap();
 
-            // Nobody knows how much is there before it comes. By one byte or by many.
+            // To the end: the settings tell how much there is.
+            let error = session
+                .read_data_to_end(file_no(0), 0, &mut buffer)
+                .run(&mut wire)
+                .unwrap_err();
+            assert_eq!(error.kind(), Some(&expected.into()));
+            assert_eq!(error.outcome(), Outcome::NotSent);
+            assert_eq!(buffer, [0xEE; 99]);
+            let read = session.read_data_to_end(file_no(0), 1, &mut buffer);
+            assert_eq!(read.run(&mut wire).unwrap().len(), 99);
+
+            // Without them nobody knows before it comes. By one byte or by many.
             for len in [0, 1, 36, 60, 68, 92, 99] {
                 let mut session = suite.open(&mut wire, 0, 1).unwrap();
                 let mut buffer = vec![0xEE; len];
                 let error = session
                     .read_data_to_end(file_no(0), 0, &mut buffer)
+                    .comm_mode(mode)
                     .run(&mut wire)
                     .unwrap_err();
                 assert_eq!(error.kind(), Some(&Misuse::AnswerTooLong.into()), "{len}");
@@ -305,6 +321,52 @@ fn buffers_that_are_too_small() {
                 // A chain may be pending on the card.
                 let _ = Session::new().select_application(AID).run(&mut wire);
             }
+        }
+    }
+}
+
+/// A record size that is not the file's: with its settings known nothing is sent.
+#[test]
+fn records_of_another_size() {
+    for suite in SUITES {
+        let file = cyclic(0, CommMode::Enciphered, 16, 5, Seeded(1).bytes(3 * 16));
+        let mut wire = Wire::new(suite.card([file]), LinkFormat::NATIVE);
+        let mut session = suite.open(&mut wire, 0, 1).unwrap();
+        let mut buffer = [0xEE; 99];
+        for stated in [8, 15, 17, 32] {
+            let error = session
+                .read_records(file_no(0), 0, 2, stated, &mut buffer)
+                .run(&mut wire)
+                .unwrap_err();
+            let expected = Misuse::RecordSize { stated, actual: 16 };
+            assert_eq!(error.kind(), Some(&expected.into()));
+            assert_eq!(error.outcome(), Outcome::NotSent);
+            assert_eq!(buffer, [0xEE; 99]);
+        }
+        // It was not sent: go on.
+        let read = session.read_records(file_no(0), 0, 2, 16, &mut buffer);
+        assert_eq!(read.run(&mut wire).unwrap().len(), 32);
+        // Not known: the answer tells. The card sends two records of 16 bytes.
+        for stated in [8, 15, 17, 20, 32] {
+            let mut session = suite.open(&mut wire, 0, 1).unwrap();
+            let mut buffer = [0xEE; 99];
+            let error = session
+                .read_records(file_no(0), 0, 2, stated, &mut buffer)
+                .comm_mode(CommMode::Enciphered)
+                .run(&mut wire)
+                .unwrap_err();
+            let (expected, received) = (2 * stated as usize, 32);
+            match error.kind().unwrap() {
+                ErrorKind::Malformed(Malformed::RecordSize) => assert!(stated < 16),
+                // The CRC of data and their CRC is zero.
+                ErrorKind::Misuse(Misuse::LengthNeeded) => {
+                    assert!(!suite.is_ev1() && stated == 17);
+                }
+                kind => assert_eq!(*kind, Malformed::Length { expected, received }.into()),
+            }
+            assert_eq!(buffer[..expected], vec![0; expected]);
+            assert_lost(&mut session);
+            let _ = Session::new().select_application(AID).run(&mut wire);
         }
     }
 }
@@ -683,12 +745,15 @@ fn refusals_in_every_mode() {
 // ---------------------------------------------------------------------------------------------
 // Machines
 
-fn out_of_turn<M: Machine>(machine: &mut M, reply: &[u8]) {
+/// Once anything has been sent nobody may read that it was not.
+fn out_of_turn<M: Machine>(machine: &mut M, reply: &[u8], outcome: Outcome) {
     let Err(error) = machine.step(reply) else {
         panic!("stepped out of turn");
     };
     assert_eq!(error.kind, Misuse::OutOfTurn.into());
-    assert_eq!(error.outcome, Outcome::NotSent);
+    assert_eq!(error.outcome, outcome);
+    let error = machine.step(reply).err().unwrap();
+    assert_eq!(error.outcome, outcome, "asked again");
 }
 
 #[test]
@@ -696,18 +761,22 @@ fn machines_out_of_turn() {
     let mut session = Session::new();
     // Before the start.
     let mut machine = session.free_mem();
-    out_of_turn(&mut machine, &[0, 1, 2, 3]);
+    out_of_turn(&mut machine, &[0, 1, 2, 3], Outcome::NotSent);
     // Started twice: the second time changes nothing.
     assert_eq!(machine.start(LinkFormat::NATIVE).unwrap(), [0x6E]);
     let error = machine.start(LinkFormat::NATIVE).unwrap_err();
     assert_eq!(error.kind, Misuse::OutOfTurn.into());
+    assert_eq!(error.outcome, Outcome::Unknown);
+    assert!(error.session_lost, "it is out");
     assert!(matches!(
         machine.step(&[0, 1, 2, 3]),
         Ok(Step::Done(0x03_0201))
     ));
     // After the end.
-    out_of_turn(&mut machine, &[0, 1, 2, 3]);
-    assert!(machine.start(LinkFormat::NATIVE).is_err());
+    out_of_turn(&mut machine, &[0, 1, 2, 3], Outcome::Unknown);
+    let error = machine.start(LinkFormat::NATIVE).unwrap_err();
+    assert_eq!(error.outcome, Outcome::Unknown);
+    assert!(!error.session_lost);
     drop(machine);
     assert!(!session.is_lost(), "the end was reached");
 
@@ -715,7 +784,7 @@ fn machines_out_of_turn() {
     let mut machine = session.free_mem();
     machine.start(LinkFormat::NATIVE).unwrap();
     machine.step(&[]).unwrap_err();
-    out_of_turn(&mut machine, &[0, 1, 2, 3]);
+    out_of_turn(&mut machine, &[0, 1, 2, 3], Outcome::Unknown);
     drop(machine);
     assert_lost(&mut session);
 
@@ -723,9 +792,38 @@ fn machines_out_of_turn() {
     let mut session = Session::new();
     let mut machine = session.write_data(file_no(0), 0, &[]);
     machine.start(LinkFormat::NATIVE).unwrap_err();
-    out_of_turn(&mut machine, &[0]);
+    out_of_turn(&mut machine, &[0], Outcome::NotSent);
     drop(machine);
     assert!(!session.is_lost());
+
+    // Only the question for the settings was out.
+    let mut session = at_application();
+    let mut machine = session.write_data(file_no(0), 0, &[1]);
+    assert_eq!(machine.start(LinkFormat::NATIVE).unwrap(), [0xF5, 0]);
+    machine.step(&[0xF0]).unwrap_err();
+    out_of_turn(&mut machine, &[0], Outcome::NotSent);
+}
+
+#[test]
+fn iso_machines_out_of_turn() {
+    let mut session = at_application();
+    let place = BinaryPlace::Selected { offset: 0 };
+    let mut machine = session.iso_update_binary(place, &[7]);
+    out_of_turn(&mut machine, &[0x90, 0x00], Outcome::NotSent);
+    machine.start(LinkFormat::NATIVE).unwrap();
+    let error = machine.start(LinkFormat::NATIVE).unwrap_err();
+    assert_eq!(error.outcome, Outcome::Unknown);
+    machine.step(&[0x69, 0x82]).unwrap_err();
+    out_of_turn(&mut machine, &[0x90, 0x00], Outcome::Unknown);
+
+    let key = Key::aes([0; 16]);
+    let mut machine = at_application().authenticate_iso7816(KeyNo::MASTER, &key, &mut Seeded(1));
+    out_of_turn(&mut machine, &[0x90, 0x00], Outcome::NotSent);
+    machine.start(LinkFormat::NATIVE).unwrap();
+    let error = machine.start(LinkFormat::NATIVE).unwrap_err();
+    assert_eq!(error.outcome, Outcome::Unknown);
+    machine.step(&[0x69, 0x82]).unwrap_err();
+    out_of_turn(&mut machine, &[0x90, 0x00], Outcome::Unknown);
 }
 
 #[test]
@@ -738,7 +836,7 @@ fn handshakes_out_of_turn() {
         let begin =
             || at_application().authenticate(suite.scheme, KeyNo::MASTER, &key, &mut Seeded(1));
         let mut machine = begin();
-        out_of_turn(&mut machine, &challenge);
+        out_of_turn(&mut machine, &challenge, Outcome::NotSent);
 
         let mut machine = begin();
         machine.start(LinkFormat::NATIVE).unwrap();
@@ -752,8 +850,8 @@ fn handshakes_out_of_turn() {
             panic!("no session");
         };
         assert!(!session.is_lost());
-        out_of_turn(&mut machine, &proof);
-        out_of_turn(&mut machine, &challenge);
+        out_of_turn(&mut machine, &proof, Outcome::Unknown);
+        out_of_turn(&mut machine, &challenge, Outcome::Unknown);
     }
 }
 
@@ -1624,15 +1722,15 @@ mod defects_of_published_libraries {
     /// Data whose CRC ends in zeros, or in what looks like the mark of the padding, in every form in
     /// which a card may pad.
     ///
-    /// Where the card marks the end with `80`, as the recorded ones do, and where the length is
-    /// stated, there is one right answer, always. Without the mark a reply can be two things at
-    /// once, see [`ends`]; the library takes the shorter, so the longer is not tested.
+    /// Where the length is stated, or follows from the size of the file, there is one right answer,
+    /// always. Otherwise a reply can be two things at once, see [`ends`]: then the library says so and
+    /// guesses nothing.
     #[test]
     fn zeros_stripped_before_looking_for_the_crc() {
         for suite in SUITES {
             let block_len = suite.block_len();
             let seal = Seal::new(suite, &suite.key_bytes(0));
-            let mut tried = 0;
+            let (mut tried, mut unclear) = (0, 0);
             for (end, lens) in [
                 (&[0x00][..], 1..=36),
                 (&[0x80], 1..=36),
@@ -1660,43 +1758,58 @@ mod defects_of_published_libraries {
                             plain.push(0x80);
                         }
                         plain.resize(plain.len().next_multiple_of(block_len), 0);
-                        let marked = plain.len() > len + crc.len() && plain[len + crc.len()] != 0;
-                        let open = marked || ends(&seal, &plain).first() == Some(&len);
+                        let ends = ends(&seal, &plain);
+                        assert!(ends.contains(&len));
                         for room in [0, 1, block_len, 40] {
-                            let (mut puppet, mut session) =
+                            let open = || {
                                 with_puppet(suite, |seal, code, params| {
                                     seal.heard(code, params);
                                     one(seal.encrypt(&plain))
-                                });
+                                })
+                            };
+                            let (mut puppet, mut session) = open();
                             let mut buffer = vec![0xEE; len + room];
                             let range = 0..len as u32;
                             let read = session.read_data(file_no(0), range, &mut buffer);
                             let read = read.comm_mode(CommMode::Enciphered).run(&mut puppet);
                             assert_eq!(read.unwrap(), data);
-                            if !open {
-                                continue;
-                            }
                             let mut buffer = vec![0xEE; len + room];
                             let read = session.read_data_to_end(file_no(0), 0, &mut buffer);
                             let read = read.comm_mode(CommMode::Enciphered).run(&mut puppet);
-                            assert_eq!(
-                                read.unwrap(),
-                                data,
-                                "{suite:?}, {len} bytes, CRC {crc:02X?}, form {form}"
-                            );
-                            tried += 1;
+                            let what =
+                                format!("{suite:?}, {len} bytes, CRC {crc:02X?}, form {form}");
+                            if ends.len() == 1 {
+                                assert_eq!(read.unwrap(), data, "{what}");
+                                tried += 1;
+                            } else {
+                                let error = read.unwrap_err();
+                                let expected = Misuse::LengthNeeded.into();
+                                assert_eq!(error.kind(), Some(&expected), "{what}, {ends:?}");
+                                assert_eq!(buffer, vec![0; len + room]);
+                                assert_lost(&mut session);
+                                unclear += 1;
+                                (puppet, session) = open();
+                            }
+                            // Once it knows how long the file is, it takes no other end.
+                            let settings = standard(0, CommMode::Enciphered, vec![0; len + 3]);
+                            session.assume_file_settings(file_no(0), &settings.settings());
+                            let mut buffer = vec![0xEE; len + room];
+                            let read = session.read_data_to_end(file_no(0), 3, &mut buffer);
+                            let read = read.comm_mode(CommMode::Enciphered).run(&mut puppet);
+                            assert_eq!(read.unwrap(), data, "{what}");
                         }
                     }
                 }
             }
-            assert!(tried > 900, "{suite:?}: {tried}");
+            assert!(tried > 700, "{suite:?}: {tried}");
+            assert!(unclear > 8, "{suite:?}: {unclear}");
         }
     }
 
-    /// Where data may end in a deciphered reply without a mark: everywhere that the CRC of what is
-    /// before fits and zeros follow, less than a block of them.
+    /// Where data may end in a deciphered reply: everywhere that the CRC of what is before fits and
+    /// zeros follow, less than a block of them, or a mark and zeros.
     ///
-    /// Two such places exist if the data end in zero and the first byte of the shorter data's CRC is
+    /// Without a mark two such places exist if the data end in zero and the first byte of the shorter data's CRC is
     /// zero too, since a zero byte then only shifts the CRC (one in 256 files that end in zero);
     /// under D40 also behind the CRC, if it is followed by two zeros, since the CRC of everything is
     /// zero there.
@@ -1705,8 +1818,9 @@ mod defects_of_published_libraries {
         (0..=plain.len() - crc_len)
             .filter(|end| {
                 let (crc, padding) = plain[*end..].split_at(crc_len);
-                padding.len() < seal.block_len()
-                    && padding.iter().all(|byte| *byte == 0)
+                let marked = padding.first() == Some(&0x80);
+                padding.len() < seal.block_len() + usize::from(marked)
+                    && padding[usize::from(marked)..].iter().all(|byte| *byte == 0)
                     && seal.crc(&plain[..*end]) == crc
             })
             .collect()
@@ -2164,7 +2278,7 @@ mod defects_of_published_libraries {
                 panic!("a second answer");
             };
             assert_eq!(error.kind, Malformed::Handshake.into());
-            out_of_turn(&mut machine, &challenge(2));
+            out_of_turn(&mut machine, &challenge(2), Outcome::Unknown);
             assert!(machine.start(LinkFormat::NATIVE).is_err());
 
             // In a session, as the answer to any command.

@@ -51,8 +51,8 @@ use model::ops::Step;
 use model::world::{Ending, Tally, World};
 
 const SEQUENCES: u64 = 20_000;
-const MIN_STEPS: u64 = 20;
-const MAX_STEPS: u64 = 60;
+const MIN_STEPS: u32 = 20;
+const MAX_STEPS: u32 = 60;
 
 /// A card, a link and what is done.
 #[derive(Clone, Debug)]
@@ -125,10 +125,10 @@ impl Sequence {
     fn draw(seed: u64, counts: &mut Counts) -> Result<(), Box<(Self, Failure)>> {
         let mut dice = Dice::new(seed);
         let (kept, format) = (draw::kept(&mut dice), draw::format(&mut dice));
-        let len = MIN_STEPS + dice.next() % (MAX_STEPS - MIN_STEPS + 1);
+        let len = MIN_STEPS + dice.below(MAX_STEPS - MIN_STEPS + 1);
         let mut steps = Vec::new();
         let played = play(&kept, format, counts, |world| {
-            if steps.len() as u64 == len {
+            if steps.len() as u32 == len {
                 return None;
             }
             let step = draw::step(&mut dice, &world.card, &world.reader);

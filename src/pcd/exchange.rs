@@ -103,8 +103,8 @@ pub trait Machine {
     /// The first bytes for the card.
     ///
     /// # Errors
-    /// Always with [`crate::Outcome::NotSent`]: the caller's parameters are wrong, or the
-    /// session is lost.
+    /// With [`crate::Outcome::NotSent`]: the caller's parameters are wrong, or the session is lost.
+    /// Only a machine that has sent something and is started again says [`crate::Outcome::Unknown`].
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error>;
 
     /// Takes in what the card has answered.
@@ -193,6 +193,8 @@ pub struct Exchange<H: Holder, C: Command> {
     command: Result<C, Misuse>,
     code: CommandCode,
     state: State,
+    /// The command itself has gone out, or may have.
+    sent: bool,
     /// Whether changes were pending before this command.
     pending_before: bool,
     round: Round,
@@ -205,6 +207,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             code: command.as_ref().map_or(C::CODE, Command::code),
             command,
             state: State::Fresh,
+            sent: false,
             pending_before: false,
             round: Round::new(),
         }
@@ -218,6 +221,11 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         Error::not_sent(self.code, misuse).session_gone(H::OWNED)
     }
 
+    fn out_of_turn(&mut self) -> Error {
+        let lost = self.holder.inner().ready().is_err();
+        Error::out_of_turn(self.code, self.sent).session_gone(H::OWNED || lost)
+    }
+
     /// Checks the command itself and makes its first frame. Until it succeeds nothing has changed.
     fn begin_command(&mut self) -> Result<(), Misuse> {
         let command = self.command.as_ref().map_err(|misuse| *misuse)?;
@@ -228,6 +236,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         self.pending_before = inner.place.pending;
         inner.place.pending |= command.leaves_pending(inner);
         self.state = State::Running;
+        self.sent = true;
         Ok(())
     }
 
@@ -350,11 +359,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
     fn advance(&mut self, reply: &[u8]) -> Result<Option<C::Output>, ErrorKind> {
         let command = self.command.as_mut().map_err(|misuse| *misuse)?;
         let inner = self.holder.inner();
-        let too_long = if command.open_ended() {
-            ErrorKind::Misuse(Misuse::AnswerTooLong)
-        } else {
-            ErrorKind::Malformed(Malformed::TooLong)
-        };
+        let too_long = command.too_long();
         let explain = |kind| match kind {
             ErrorKind::Malformed(Malformed::TooLong) => too_long,
             kind => kind,
@@ -423,7 +428,7 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
 
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
         if self.state != State::Fresh {
-            return Err(self.not_sent(Misuse::OutOfTurn));
+            return Err(self.out_of_turn());
         }
         self.round.format = format;
         let begun = match (self.holder.inner().ready(), &self.command) {
@@ -447,7 +452,7 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
         match self.state {
             State::Asking => self.step_asking(reply),
             State::Running => self.step_running(reply),
-            State::Fresh | State::Over => Err(self.not_sent(Misuse::OutOfTurn)),
+            State::Fresh | State::Over => Err(self.out_of_turn()),
         }
     }
 }

@@ -5,8 +5,9 @@
 
 use crate::error::ErrorKind;
 use crate::pcd::auth::{self, Messaging, SessionKey};
-use crate::pcd::channel::Padding;
-use crate::pcd::channel::{Channel, Incoming, ReplyProtection, Request, RequestProtection, TAIL};
+use crate::pcd::channel::{
+    Channel, DataLength, Incoming, Padding, ReplyProtection, Request, RequestProtection, TAIL,
+};
 use crate::pcd::crypto::cipher::{Cipher, Iv};
 use crate::pcd::crypto::cmac::{self, Subkeys};
 use crate::pcd::crypto::crc;
@@ -182,7 +183,9 @@ impl Codec {
         let protection = match mode {
             CommMode::Plain => ReplyProtection::Standard,
             CommMode::Mac => ReplyProtection::Mac,
-            CommMode::Enciphered => ReplyProtection::Enciphered { length },
+            CommMode::Enciphered => ReplyProtection::Enciphered {
+                length: length.map_or(DataLength::UNKNOWN, DataLength::Exactly),
+            },
         };
         let mut tail = [0; TAIL];
         for (to, from) in buffer.iter_mut().chain(&mut tail).zip(payload) {

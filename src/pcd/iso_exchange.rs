@@ -74,6 +74,12 @@ impl<H: Holder, C: IsoCommand> IsoExchange<H, C> {
         Error::not_sent(C::INSTRUCTION, misuse).session_gone(H::OWNED)
     }
 
+    fn out_of_turn(&mut self) -> Error {
+        let lost = self.holder.inner().ready().is_err();
+        Error::out_of_turn(C::INSTRUCTION, self.state != State::Fresh)
+            .session_gone(H::OWNED || lost)
+    }
+
     fn fail(&mut self, kind: ErrorKind) -> Error {
         let mut error = Error::after_sending(C::INSTRUCTION, kind);
         self.state = State::Over;
@@ -131,7 +137,7 @@ impl<H: Holder, C: IsoCommand> Machine for IsoExchange<H, C> {
     fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
         let not_sent = Self::not_sent;
         if self.state != State::Fresh {
-            return Err(not_sent(Misuse::OutOfTurn));
+            return Err(self.out_of_turn());
         }
         let inner = self.holder.inner();
         inner.ready().map_err(not_sent)?;
@@ -160,7 +166,7 @@ impl<H: Holder, C: IsoCommand> Machine for IsoExchange<H, C> {
 
     fn step(&mut self, reply: &[u8]) -> Result<Step<'_, C::Output>, Error> {
         if self.state != State::Running {
-            return Err(Self::not_sent(Misuse::OutOfTurn));
+            return Err(self.out_of_turn());
         }
         match self.receive(reply) {
             Ok(output) => {

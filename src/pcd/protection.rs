@@ -11,10 +11,11 @@
 //! file's mode), proxmark3 issues 2712 and 3393 (rights EEEE on a MACed file: a MAC gets 7E).
 
 use crate::error::Misuse;
-use crate::pcd::channel::{Padding, ReplyProtection, RequestProtection};
+use crate::pcd::channel::{DataLength, Padding, ReplyProtection, RequestProtection};
 use crate::pcd::session::Inner;
 use crate::wire::{
-    Access, AccessRights, CommByte, CommMode, FileDetail, FileNo, FileSettings, KeyNo, ValueFlags,
+    Access, AccessRights, CommByte, CommMode, FileDetail, FileNo, FileSettings, KeyNo, U24,
+    ValueFlags,
 };
 
 /// What is done to a request, and what must have been done to its reply.
@@ -55,8 +56,8 @@ impl Protection<'_> {
         }
     }
 
-    /// A command that brings file data from the card, `length` bytes if that is known.
-    pub const fn read(mode: CommMode, length: Option<usize>) -> Self {
+    /// A command that brings file data from the card.
+    pub const fn read(mode: CommMode, length: DataLength) -> Self {
         Self {
             request: RequestProtection::Plain,
             reply: match mode {
@@ -125,15 +126,43 @@ pub(in crate::pcd) struct KnownFile {
     comm: CommByte,
     rights: [u8; 2],
     free_get_value: bool,
-    standard: bool,
+    kind: Kind,
     /// Stated by the caller, or heard in an EV1 session.
     proved: bool,
+}
+
+/// What a file holds, and how much of it.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// So many bytes, whose writes are valid at once.
+    Standard(U24),
+    /// So many bytes, whose writes wait for a commit.
+    Backup(U24),
+    /// Records of so many bytes.
+    Records(U24),
+    Other,
 }
 
 impl KnownFile {
     /// Whether writes to it are valid at once.
     pub(in crate::pcd) const fn is_standard(&self) -> bool {
-        self.standard
+        matches!(self.kind, Kind::Standard(_))
+    }
+
+    /// The size of a data file.
+    pub(in crate::pcd) const fn size(&self) -> Option<U24> {
+        match self.kind {
+            Kind::Standard(size) | Kind::Backup(size) => Some(size),
+            Kind::Records(_) | Kind::Other => None,
+        }
+    }
+
+    /// The size of a record.
+    pub(in crate::pcd) const fn record_size(&self) -> Option<U24> {
+        match self.kind {
+            Kind::Records(size) => Some(size),
+            _ => None,
+        }
     }
 
     fn new(settings: &FileSettings, proved: bool) -> Self {
@@ -141,7 +170,13 @@ impl KnownFile {
             proved,
             comm: settings.comm,
             rights: settings.rights.to_bytes(),
-            standard: matches!(settings.detail, FileDetail::StandardData { .. }),
+            kind: match settings.detail {
+                FileDetail::StandardData { size } => Kind::Standard(size),
+                FileDetail::BackupData { size } => Kind::Backup(size),
+                FileDetail::LinearRecord { record_size, .. }
+                | FileDetail::CyclicRecord { record_size, .. } => Kind::Records(record_size),
+                FileDetail::Value { .. } | FileDetail::Other { .. } => Kind::Other,
+            },
             free_get_value: matches!(
                 settings.detail,
                 FileDetail::Value { flags, .. } if flags.contains(ValueFlags::FREE_GET_VALUE)
@@ -212,7 +247,6 @@ impl FileCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::U24;
 
     fn known(comm: CommMode, rights: u16, detail: Option<FileDetail>) -> KnownFile {
         KnownFile::new(

@@ -332,9 +332,9 @@ impl<S> Session<S> {
 
     /// Tells the session the settings of a file, so that it needs not ask the card for them.
     ///
-    /// They decide in which mode the file's data travel. Wrong settings make the card refuse;
-    /// they never make the library take data for authentic that are not protected as stated
-    /// here.
+    /// They decide in which mode the file's data travel, and how long a read to the end must be.
+    /// Wrong settings make the card refuse or the answer; they never make the library take data for
+    /// authentic that are not protected as stated here.
     pub fn assume_file_settings(&mut self, file: FileNo, settings: &FileSettings) {
         self.inner.place.files.put(file, settings, true);
     }

@@ -11,6 +11,7 @@ use desfire_ev1::{Link, LinkFormat, Transport};
 use crate::rig::{Silent, Suite, command, framed, put};
 
 /// A block cipher with its key.
+#[derive(Clone)]
 pub(crate) enum Engine {
     Des(des::Des),
     Two(des::TdesEde2),
@@ -108,6 +109,7 @@ pub(crate) fn crc16(data: &[u8]) -> [u8; 2] {
 }
 
 /// The card's end of secure messaging.
+#[derive(Clone)]
 pub(crate) struct Seal {
     engine: Engine,
     iv: Vec<u8>,
@@ -217,6 +219,22 @@ impl Seal {
         self.engine.cbc_encrypt(iv, blocks)
     }
 
+    /// Whole blocks as the reader sees them that [`Self::encrypt`] makes.
+    pub(crate) fn deciphered(&self, blocks: &[u8]) -> Vec<u8> {
+        let mut iv = vec![0; self.block_len()];
+        if self.ev1 {
+            iv.clone_from(&self.iv);
+        }
+        self.engine.cbc_decrypt(&mut iv, blocks)
+    }
+
+    /// What the reader's IV is after an enciphered reply.
+    pub(crate) fn follow(&mut self, blocks: &[u8]) {
+        if self.ev1 {
+            self.iv = blocks[blocks.len() - self.block_len()..].to_vec();
+        }
+    }
+
     /// Whole blocks as the reader has enciphered them.
     pub(crate) fn decrypt(&mut self, blocks: &[u8]) -> Vec<u8> {
         if self.ev1 {
@@ -269,7 +287,8 @@ pub(crate) struct Puppet<A> {
     suite: Suite,
     format: LinkFormat,
     phase: Phase,
-    seal: Option<Seal>,
+    /// Nothing before the handshake.
+    pub(crate) seal: Option<Seal>,
     answer: A,
     /// Every command that has come.
     pub(crate) sent: Vec<Vec<u8>>,

@@ -110,6 +110,11 @@ impl<'k> AuthenticateIso7816<'k> {
         }
     }
 
+    fn out_of_turn(&self) -> Error {
+        let sent = !matches!(self.state, State::Fresh);
+        Error::out_of_turn(self.instruction(), sent).session_gone(true)
+    }
+
     /// RPCD1 and RPCD2.
     fn nonces(&self) -> Result<[&[u8]; 2], ErrorKind> {
         let nonce_len = self.key.key_type().nonce_len();
@@ -222,7 +227,7 @@ impl Machine for AuthenticateIso7816<'_> {
             ))));
         }
         if !matches!(self.state, State::Fresh) {
-            return Err(not_sent(Misuse::OutOfTurn.into()));
+            return Err(self.out_of_turn());
         }
         if let Err(kind) = &self.nonces {
             return Err(not_sent(*kind));
@@ -243,7 +248,7 @@ impl Machine for AuthenticateIso7816<'_> {
     fn step(&mut self, reply: &[u8]) -> Result<Step<'_, Self::Output>, Error> {
         let instruction = self.instruction();
         if matches!(self.state, State::Fresh | State::Over) {
-            return Err(Error::not_sent(instruction, Misuse::OutOfTurn).session_gone(true));
+            return Err(self.out_of_turn());
         }
         match self.advance(reply) {
             Ok(step) => Ok(step),

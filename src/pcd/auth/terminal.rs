@@ -52,10 +52,14 @@ impl TerminalHandshake {
         self.scheme.command()
     }
 
+    fn out_of_turn(&self, state: State) -> Error {
+        Error::out_of_turn(self.command(), state != State::Fresh).session_gone(true)
+    }
+
     /// The first frame.
     pub(in crate::pcd) fn start(&mut self, format: LinkFormat) -> Result<&[u8], Error> {
         if self.state != State::Fresh {
-            return Err(Error::not_sent(self.command(), Misuse::OutOfTurn).session_gone(true));
+            return Err(self.out_of_turn(self.state));
         }
         self.format = format;
         self.state = State::AwaitChallenge;
@@ -64,11 +68,14 @@ impl TerminalHandshake {
 
     /// What the card has answered.
     pub(in crate::pcd) fn received(&mut self, reply: &[u8]) -> Result<HandshakeStep, Error> {
+        if self.state == State::Fresh {
+            return Err(self.out_of_turn(State::Fresh));
+        }
         // Whatever goes wrong from here, this handshake is over.
         let state = core::mem::replace(&mut self.state, State::Over);
         let unknown = |kind: ErrorKind| Error::unknown(self.command(), kind);
         if !matches!(state, State::AwaitChallenge | State::AwaitProof) {
-            return Err(Error::not_sent(self.command(), Misuse::OutOfTurn).session_gone(true));
+            return Err(self.out_of_turn(state));
         }
         let reply = ReplyFrame::parse(self.format.framing, reply).map_err(|error| match error {
             WireError::StatusWord(sw) if sw != StatusWord::OK => {
@@ -107,7 +114,7 @@ impl TerminalHandshake {
     /// The key holder's answer; the second frame.
     pub(in crate::pcd) fn token(&mut self, token: &[u8]) -> Result<&[u8], Error> {
         if self.state != State::AwaitToken {
-            return Err(Error::unknown(self.command(), Misuse::OutOfTurn));
+            return Err(self.out_of_turn(self.state));
         }
         self.state = State::AwaitProof;
         self.send(CommandCode::AdditionalFrame, token)

@@ -1,9 +1,11 @@
 //! A reply's bytes where they have been collected: the caller's buffer, which has room for the
 //! data only, and a short tail for MAC, CRC and padding, taken as one stream.
 
+use crc::Digest;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::error::{Authenticity, ErrorKind, Malformed};
+use super::DataLength;
+use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
 use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
 use crate::pcd::crypto::crc::{CRC16, CRC32};
 
@@ -35,20 +37,40 @@ impl ReplyCrc {
         }
     }
 
-    /// The CRC over `first ‖ second`, in the first [`Self::len`] bytes.
-    fn of(self, first: &[u8], second: &[u8]) -> [u8; 4] {
+    /// The CRC over the data so far.
+    fn begin(self, data: &[u8]) -> Running {
+        let mut running = match self {
+            Self::D40 => Running::D40(CRC16.digest()),
+            Self::Ev1 => Running::Ev1(CRC32.digest()),
+        };
+        running.update(data);
+        running
+    }
+}
+
+/// A CRC that goes on.
+#[derive(Clone)]
+enum Running {
+    D40(Digest<'static, u16>),
+    Ev1(Digest<'static, u32>),
+}
+
+impl Running {
+    fn update(&mut self, data: &[u8]) {
         match self {
-            Self::D40 => {
-                let mut digest = CRC16.digest();
-                digest.update(first);
-                digest.update(second);
+            Self::D40(digest) => digest.update(data),
+            Self::Ev1(digest) => digest.update(data),
+        }
+    }
+
+    /// As it is sent, in the first [`ReplyCrc::len`] bytes.
+    fn finish(self) -> [u8; 4] {
+        match self {
+            Self::D40(digest) => {
                 let [a, b] = digest.finalize().to_le_bytes();
                 [a, b, 0, 0]
             }
-            Self::Ev1 => {
-                let mut digest = CRC32.digest();
-                digest.update(first);
-                digest.update(second);
+            Self::Ev1(mut digest) => {
                 digest.update(&[0x00]);
                 digest.finalize().to_le_bytes()
             }
@@ -78,14 +100,23 @@ impl Incoming<'_> {
         Ok((data_len, mac))
     }
 
-    /// Deciphers everything, finds the end of the data and checks their CRC; returns their
-    /// length. `length` is that length if the command said it.
+    /// Deciphers everything, finds the end of the data and checks their CRC; returns their length.
+    ///
+    /// The data end where CRC and padding follow that fit. That can be several places at once:
+    ///
+    /// - Without an `80` behind the CRC, if data and CRC end in zero: a CRC that begins with a zero
+    ///   byte is only shifted by a zero byte more, so the data may be one byte shorter (one in 256
+    ///   such files).
+    /// - Under D40 without an `80`, always if two zeros follow: the CRC of data and their CRC is zero.
+    /// - By chance, one in 2^16 or 2^32.
+    ///
+    /// [`the_end`] says which of them counts.
     pub(super) fn decipher(
         &mut self,
         cipher: &Cipher,
         iv: &mut Iv,
         crc: ReplyCrc,
-        length: Option<usize>,
+        length: DataLength,
     ) -> Result<usize, ErrorKind> {
         let block_len = cipher.block_len();
         let in_blocks = self.len > 0 && self.len.is_multiple_of(block_len);
@@ -105,21 +136,11 @@ impl Incoming<'_> {
         self.copy_out(start, end);
         let before = self.buffer.get(..start).unwrap_or_default();
 
-        let found = match length {
-            Some(length) => length
-                .checked_sub(start)
-                .filter(|cut| crc_at(crc, before, end, *cut, block_len)),
-            // With 80-padding the mark tells the place. Without it every place is tried: zeros
-            // cannot be stripped first, because a CRC may end in zeros. The first place that
-            // fits is taken, since behind a D40 CRC the CRC of everything is zero and the
-            // padding would look like one.
-            None => marked_cut(end, crc.len())
-                .filter(|cut| crc_at(crc, before, end, *cut, block_len))
-                .or_else(|| {
-                    (0..=end_len - crc.len()).find(|cut| crc_at(crc, before, end, *cut, block_len))
-                }),
-        };
-        let data_len = start + found.ok_or(Authenticity::CrcWrong)?;
+        let running = crc.begin(before);
+        let fitting = (0..=end_len - crc.len())
+            .filter(|cut| crc_at(crc, &running, end, *cut, block_len))
+            .map(|cut| start + cut);
+        let data_len = the_end(fitting, length)?;
         if data_len > self.buffer.len() {
             return Err(Malformed::TooLong.into());
         }
@@ -160,8 +181,38 @@ impl Incoming<'_> {
     }
 }
 
-/// Whether `end` is `data ‖ CRC ‖ padding` with the data ending at `cut`.
-fn crc_at(crc: ReplyCrc, before: &[u8], end: &[u8], cut: usize, block_len: usize) -> bool {
+/// The one length of the `fitting` ones that may be taken; nothing is guessed.
+///
+/// A length that is only believed is taken like one that is known, except where the CRC that it ends in
+/// may be the CRC of data and their CRC: under D40 every length that is two or more bytes too long
+/// would pass.
+fn the_end(
+    fitting: impl Iterator<Item = usize> + Clone,
+    length: DataLength,
+) -> Result<usize, ErrorKind> {
+    let first = fitting.clone().next().ok_or(Authenticity::CrcWrong)?;
+    let mut allowed = fitting.clone().filter(|len| length.allows(*len));
+    let Some(len) = allowed.next() else {
+        return match length {
+            DataLength::Exactly(_) => Err(Authenticity::CrcWrong.into()),
+            // What came is sound, but not as long as the caller thinks.
+            _ => length.check(first).map(|()| first).map_err(Into::into),
+        };
+    };
+    let unclear = match length {
+        DataLength::Exactly(_) => false,
+        DataLength::Believed(_) => first.saturating_add(2) <= len,
+        DataLength::MultipleOf(_) => allowed.next().is_some(),
+    };
+    if unclear {
+        return Err(Misuse::LengthNeeded.into());
+    }
+    Ok(len)
+}
+
+/// Whether `end` is `data ‖ CRC ‖ padding` with the data ending at `cut`; `before` is the CRC of what
+/// is before `end`.
+fn crc_at(crc: ReplyCrc, before: &Running, end: &[u8], cut: usize, block_len: usize) -> bool {
     let Some((data, rest)) = end.split_at_checked(cut) else {
         return false;
     };
@@ -172,14 +223,11 @@ fn crc_at(crc: ReplyCrc, before: &[u8], end: &[u8], cut: usize, block_len: usize
         [0x80, zeros @ ..] => padding.len() <= block_len && zeros.iter().all(|byte| *byte == 0),
         zeros => padding.len() < block_len && zeros.iter().all(|byte| *byte == 0),
     };
+    if !padding_fits {
+        return false;
+    }
+    let mut running = before.clone();
+    running.update(data);
     // A CRC is no secret once the reply is here, and no key: timing tells nothing of use.
-    padding_fits && crc.of(before, data).get(..crc.len()) == Some(found)
-}
-
-/// Where the data end if `80 00…` closes the block.
-fn marked_cut(end: &[u8], crc_len: usize) -> Option<usize> {
-    let mark = end.iter().rposition(|byte| *byte != 0)?;
-    (end.get(mark) == Some(&0x80))
-        .then(|| mark.checked_sub(crc_len))
-        .flatten()
+    running.finish().get(..crc.len()) == Some(found)
 }

@@ -22,7 +22,7 @@ mod ev1;
 mod incoming;
 mod sealed;
 
-use crate::error::{ErrorKind, Misuse};
+use crate::error::{ErrorKind, Malformed, Misuse};
 use crate::pcd::auth::{Messaging, SessionKey};
 
 use d40::D40;
@@ -72,8 +72,42 @@ pub enum ReplyProtection {
     Standard,
     /// File data of a MACed exchange.
     Mac,
-    /// Enciphered data, of this many bytes if the command says how many.
-    Enciphered { length: Option<usize> },
+    /// Enciphered data.
+    Enciphered { length: DataLength },
+}
+
+/// How many bytes of data a reply holds, as far as that is known before it comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataLength {
+    /// The command says it, or the size of the file does.
+    Exactly(usize),
+    /// The caller says it, and neither the command nor the session can tell whether that is right.
+    Believed(usize),
+    /// Any number of records of this size.
+    MultipleOf(usize),
+}
+
+impl DataLength {
+    /// Any number of bytes.
+    pub const UNKNOWN: Self = Self::MultipleOf(1);
+
+    pub(in crate::pcd) const fn allows(self, len: usize) -> bool {
+        match self {
+            Self::Exactly(expected) | Self::Believed(expected) => len == expected,
+            Self::MultipleOf(size) => len.is_multiple_of(size),
+        }
+    }
+
+    /// Refuses a reply of another length.
+    pub(in crate::pcd) fn check(self, received: usize) -> Result<(), Malformed> {
+        match self {
+            _ if self.allows(received) => Ok(()),
+            Self::Exactly(expected) | Self::Believed(expected) => {
+                Err(Malformed::Length { expected, received })
+            }
+            Self::MultipleOf(_) => Err(Malformed::RecordSize),
+        }
+    }
 }
 
 /// The state of secure messaging with one card.

@@ -9,6 +9,7 @@
 
 use super::Command;
 use crate::error::{ErrorKind, Malformed, Misuse};
+use crate::pcd::channel::DataLength;
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::Protection;
 use crate::pcd::session::{Authenticated, Inner, Session};
@@ -31,7 +32,10 @@ impl Command for GetCardUid {
     }
 
     fn protection(&self, _inner: &Inner) -> Result<Protection<'_>, Misuse> {
-        Ok(Protection::read(CommMode::Enciphered, Some(UID_LEN)))
+        Ok(Protection::read(
+            CommMode::Enciphered,
+            DataLength::Exactly(UID_LEN),
+        ))
     }
 
     fn buffer(&mut self) -> &mut [u8] {

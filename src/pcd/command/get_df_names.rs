@@ -115,8 +115,8 @@ impl<'b> Command for GetDfNames<'b> {
         self.buffer
     }
 
-    fn open_ended(&self) -> bool {
-        true
+    fn too_long(&self) -> ErrorKind {
+        Misuse::AnswerTooLong.into()
     }
 
     fn frame_ends(&mut self, received: usize) {

@@ -10,6 +10,7 @@
 
 use super::{Command, FileCommand};
 use crate::error::{ErrorKind, Misuse};
+use crate::pcd::channel::DataLength;
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::{FileAccess, Operation, Protection};
 use crate::pcd::session::{Inner, Session};
@@ -34,7 +35,7 @@ impl Command for GetValue {
     fn protection(&self, inner: &Inner) -> Result<Protection<'_>, Misuse> {
         inner.require_application()?;
         let mode = self.access.mode(inner)?;
-        Ok(Protection::read(mode, Some(VALUE_LEN)))
+        Ok(Protection::read(mode, DataLength::Exactly(VALUE_LEN)))
     }
 
     fn file_access(&self) -> Option<FileAccess> {

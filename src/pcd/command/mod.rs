@@ -153,10 +153,10 @@ mod contract {
             &mut []
         }
 
-        /// Whether the answer has no stated length, so that a longer one is the caller's too
-        /// small buffer and not the card's mistake.
-        fn open_ended(&self) -> bool {
-            false
+        /// What it means that the answer does not fit into the buffer. Where the answer has no
+        /// stated length that is the caller's buffer and not the card's mistake.
+        fn too_long(&self) -> ErrorKind {
+            crate::error::Malformed::TooLong.into()
         }
 
         /// A frame of the reply ended after this many bytes.

@@ -6,7 +6,7 @@
 
 use super::{Command, Scratch};
 use crate::error::{ErrorKind, Misuse};
-use crate::pcd::channel::{Padding, ReplyProtection, RequestProtection};
+use crate::pcd::channel::{DataLength, Padding, ReplyProtection, RequestProtection};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::Protection;
 use crate::pcd::session::{Inner, Session};
@@ -66,7 +66,10 @@ impl<'b> Command for Raw<'_, 'b> {
                 CommMode::Plain => ReplyProtection::Standard,
                 CommMode::Mac => ReplyProtection::Mac,
                 CommMode::Enciphered => ReplyProtection::Enciphered {
-                    length: self.mode.reply_len,
+                    length: self
+                        .mode
+                        .reply_len
+                        .map_or(DataLength::UNKNOWN, DataLength::Exactly),
                 },
             },
         })
@@ -76,8 +79,11 @@ impl<'b> Command for Raw<'_, 'b> {
         self.buffer
     }
 
-    fn open_ended(&self) -> bool {
-        self.mode.reply_len.is_none()
+    fn too_long(&self) -> ErrorKind {
+        match self.mode.reply_len {
+            Some(_) => crate::error::Malformed::TooLong.into(),
+            None => Misuse::AnswerTooLong.into(),
+        }
     }
 
     fn leaves_pending(&self, _inner: &Inner) -> bool {

@@ -14,8 +14,9 @@ use core::ops::Range;
 
 use super::{Command, FileCommand};
 use crate::error::{ErrorKind, Malformed, Misuse};
+use crate::pcd::channel::DataLength;
 use crate::pcd::exchange::Exchange;
-use crate::pcd::protection::{FileAccess, Operation, Protection};
+use crate::pcd::protection::{FileAccess, KnownFile, Operation, Protection};
 use crate::pcd::session::{Inner, Session};
 use crate::wire::{CommandCode, FileNo, U24, WireError, Writer};
 
@@ -40,8 +41,15 @@ impl<'b> Command for ReadData<'b> {
 
     fn protection(&self, inner: &Inner) -> Result<Protection<'_>, Misuse> {
         inner.require_application()?;
-        let length = (!self.open_ended()).then_some(self.buffer.len());
-        Ok(Protection::read(self.access.mode(inner)?, length))
+        let mode = self.access.mode(inner)?;
+        let length = self.length(inner);
+        match length {
+            DataLength::Exactly(needed) if needed > self.buffer.len() => {
+                let available = self.buffer.len();
+                Err(Misuse::BufferTooSmall { needed, available })
+            }
+            length => Ok(Protection::read(mode, length)),
+        }
     }
 
     fn file_access(&self) -> Option<FileAccess> {
@@ -52,20 +60,37 @@ impl<'b> Command for ReadData<'b> {
         self.buffer
     }
 
-    fn open_ended(&self) -> bool {
+    fn too_long(&self) -> ErrorKind {
+        if self.to_end() {
+            Misuse::AnswerTooLong.into()
+        } else {
+            Malformed::TooLong.into()
+        }
+    }
+
+    fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<&'b [u8], ErrorKind> {
+        self.length(inner).check(len)?;
+        let buffer = core::mem::take(&mut self.buffer);
+        Ok(buffer.get(..len).unwrap_or_default())
+    }
+}
+
+impl ReadData<'_> {
+    fn to_end(&self) -> bool {
         self.length == U24::ZERO
     }
 
-    fn finish(&mut self, _inner: &mut Inner, len: usize) -> Result<&'b [u8], ErrorKind> {
-        if !self.open_ended() && len != self.buffer.len() {
-            return Err(Malformed::Length {
-                expected: self.buffer.len(),
-                received: len,
+    /// How much has to come.
+    fn length(&self, inner: &Inner) -> DataLength {
+        let known = inner.place.files.get(self.access.file);
+        match known.and_then(KnownFile::size) {
+            _ if !self.to_end() => DataLength::Exactly(self.buffer.len()),
+            Some(size) => {
+                let rest = size.get().saturating_sub(self.offset.get());
+                DataLength::Exactly(usize::try_from(rest).unwrap_or(usize::MAX))
             }
-            .into());
+            None => DataLength::UNKNOWN,
         }
-        let buffer = core::mem::take(&mut self.buffer);
-        Ok(buffer.get(..len).unwrap_or_default())
     }
 }
 
@@ -121,7 +146,10 @@ impl<S> Session<S> {
     /// ```
     ///
     /// # Errors
-    /// [`Misuse::AnswerTooLong`] if the file goes on; the session is lost then.
+    /// [`Misuse::BufferTooSmall`] if the session knows the file's size, as it does if it has asked for
+    /// the settings; otherwise, where the mode has been stated, [`Misuse::AnswerTooLong`] if the file
+    /// goes on, and [`Misuse::LengthNeeded`] if an enciphered answer does not tell where the data end.
+    /// The session is lost with the last two.
     pub fn read_data_to_end<'s, 'b>(
         &'s mut self,
         file: FileNo,

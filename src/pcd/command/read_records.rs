@@ -13,8 +13,9 @@
 
 use super::{Command, FileCommand};
 use crate::error::{ErrorKind, Malformed, Misuse};
+use crate::pcd::channel::DataLength;
 use crate::pcd::exchange::Exchange;
-use crate::pcd::protection::{FileAccess, Operation, Protection};
+use crate::pcd::protection::{FileAccess, KnownFile, Operation, Protection};
 use crate::pcd::session::{Inner, Session};
 use crate::wire::{CommandCode, FileNo, U24, WireError, Writer};
 
@@ -24,6 +25,8 @@ pub struct ReadRecords<'b> {
     first: U24,
     /// Zero for all.
     count: U24,
+    /// As the caller stated it; nothing for all records.
+    record_size: Option<U24>,
     buffer: &'b mut [u8],
 }
 
@@ -39,8 +42,14 @@ impl<'b> Command for ReadRecords<'b> {
 
     fn protection(&self, inner: &Inner) -> Result<Protection<'_>, Misuse> {
         inner.require_application()?;
-        let length = (!self.open_ended()).then_some(self.buffer.len());
-        Ok(Protection::read(self.access.mode(inner)?, length))
+        let mode = self.access.mode(inner)?;
+        match (self.record_size, self.known_size(inner)) {
+            (Some(stated), Some(actual)) if stated != actual => Err(Misuse::RecordSize {
+                stated: stated.get(),
+                actual: actual.get(),
+            }),
+            _ => Ok(Protection::read(mode, self.length(inner))),
+        }
     }
 
     fn file_access(&self) -> Option<FileAccess> {
@@ -51,20 +60,38 @@ impl<'b> Command for ReadRecords<'b> {
         self.buffer
     }
 
-    fn open_ended(&self) -> bool {
-        self.count == U24::ZERO
+    fn too_long(&self) -> ErrorKind {
+        match self.record_size {
+            Some(_) => Malformed::RecordSize.into(),
+            None => Misuse::AnswerTooLong.into(),
+        }
     }
 
-    fn finish(&mut self, _inner: &mut Inner, len: usize) -> Result<&'b [u8], ErrorKind> {
-        if !self.open_ended() && len != self.buffer.len() {
-            return Err(Malformed::Length {
-                expected: self.buffer.len(),
-                received: len,
-            }
-            .into());
-        }
+    fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<&'b [u8], ErrorKind> {
+        self.length(inner).check(len)?;
         let buffer = core::mem::take(&mut self.buffer);
         Ok(buffer.get(..len).unwrap_or_default())
+    }
+}
+
+impl ReadRecords<'_> {
+    /// The size of a record, if the session knows the file.
+    fn known_size(&self, inner: &Inner) -> Option<U24> {
+        let known = inner.place.files.get(self.access.file);
+        known.and_then(KnownFile::record_size)
+    }
+
+    /// How much has to come.
+    fn length(&self, inner: &Inner) -> DataLength {
+        match (self.record_size, self.known_size(inner)) {
+            (Some(_), Some(_)) => DataLength::Exactly(self.buffer.len()),
+            (Some(_), None) => DataLength::Believed(self.buffer.len()),
+            // How many there are changes with every commit.
+            (None, Some(size)) => {
+                DataLength::MultipleOf(usize::try_from(size.get()).unwrap_or(usize::MAX))
+            }
+            (None, None) => DataLength::UNKNOWN,
+        }
     }
 }
 
@@ -99,7 +126,11 @@ impl<S> Session<S> {
     /// ```
     ///
     /// # Errors
-    /// [`Misuse::BufferTooSmall`]; the card's `BE` if there are not so many records.
+    /// [`Misuse::BufferTooSmall`]; [`Misuse::RecordSize`] if the session knows the file and its records
+    /// have another size. If it does not, where the mode has been stated, a wrong size shows only after
+    /// the answer has come, as [`Malformed::Length`] or [`Malformed::RecordSize`], and under D40 an
+    /// enciphered answer may need the settings, [`Misuse::LengthNeeded`]; the session is lost then.
+    /// The card's `BE` if there are not so many records.
     pub fn read_records<'s, 'b>(
         &'s mut self,
         file: FileNo,
@@ -115,8 +146,9 @@ impl<S> Session<S> {
     /// returns them: the oldest first.
     ///
     /// # Errors
-    /// [`Misuse::AnswerTooLong`] if they do not fit; the session is lost then. The card's `BE` if
-    /// there are none.
+    /// [`Misuse::AnswerTooLong`] if they do not fit; [`Misuse::LengthNeeded`] if an enciphered answer
+    /// does not tell where the records end, which is rare where the session knows the size of a
+    /// record. The session is lost then. The card's `BE` if there are none.
     pub fn read_all_records<'s, 'b>(
         &'s mut self,
         file: FileNo,
@@ -128,6 +160,7 @@ impl<S> Session<S> {
                 access: FileAccess::new(file, Operation::Read),
                 first,
                 count: U24::ZERO,
+                record_size: None,
                 buffer,
             })
             .map_err(Misuse::Parameter);
@@ -156,6 +189,7 @@ fn counted(
         access: FileAccess::new(file, Operation::Read),
         first: U24::new(first)?,
         count,
+        record_size: Some(record_size),
         buffer,
     })
 }

@@ -10,25 +10,34 @@ use super::keys::{self, KeyId};
 use super::ops::{self, Change, Data, Fault, NewFile, Odd, Op, Step};
 use super::reader::Reader;
 
-/// A generator that every run repeats (splitmix64).
-pub(crate) struct Dice(u64);
+/// Where the draws come from: gives a number below the one it is given.
+pub(crate) struct Dice(Box<dyn FnMut(u64) -> u64>);
 
 impl Dice {
+    /// A generator that every run repeats (splitmix64).
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+        let mut state = seed;
+        Self::of(move |end| {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            (z ^ (z >> 31)) % end
+        })
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+    /// Any other source, such as the bytes of a fuzzer.
+    pub(crate) fn of(draw: impl FnMut(u64) -> u64 + 'static) -> Self {
+        Self(Box::new(draw))
     }
 
     /// Less than `end`.
-    fn below(&mut self, end: u32) -> u32 {
-        (self.next() % u64::from(end.max(1))) as u32
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
+        (self.0)(u64::from(end.max(1))) as u32
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.below(256) as u8
     }
 
     fn range(&mut self, from: u32, to: u32) -> u32 {
@@ -197,7 +206,7 @@ pub(crate) fn cost_of(file: &File) -> u64 {
 fn full(dice: &mut Dice, mut body: Body) -> Body {
     match &mut body {
         Body::Standard(data) | Body::Backup(data) => {
-            let (seed, len) = (dice.next() as u8, data.len());
+            let (seed, len) = (dice.byte(), data.len());
             *data = Data { seed, len }.bytes();
         }
         Body::Value { value, budget, .. } => *budget = (*value).clamp(0, dice.range(0, 40) as i32),
@@ -208,7 +217,7 @@ fn full(dice: &mut Dice, mut body: Body) -> Body {
             list,
         } => {
             for _ in 0..dice.below(*max + u32::from(!*cyclic)) {
-                let (seed, len) = (dice.next() as u8, *record_size as usize);
+                let (seed, len) = (dice.byte(), *record_size as usize);
                 list.push(Data { seed, len }.bytes());
             }
         }
@@ -529,7 +538,7 @@ fn stated(dice: &mut Dice) -> Option<CommMode> {
 
 fn data(dice: &mut Dice, len: u32) -> Data {
     Data {
-        seed: dice.next() as u8,
+        seed: dice.byte(),
         len: len as usize,
     }
 }

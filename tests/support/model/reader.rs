@@ -3,7 +3,7 @@
 use desfire_ev1::error::Misuse;
 use desfire_ev1::wire::{Aid, AuthScheme, CommMode, FileNo, KeyNo, Status};
 
-use super::card::{Body, Card, Refusal, Reply, mode_of};
+use super::card::{Body, Card, File, Refusal, Reply, mode_of};
 use super::keys::KeyId;
 use super::ops::{ATS, NewFile, Op};
 
@@ -152,18 +152,20 @@ impl Reader {
 
     /// Once it knows the file: whether it goes on.
     pub(crate) fn denied(&self, card: &Card, op: &Op) -> Option<Misuse> {
-        match op.file_access()? {
-            (no, None) => {
-                let file = card.kept.app(self.selected)?.file(no)?;
-                let key = self.key.map(|(key_no, _)| key_no);
-                let denied = mode_of(file, key, op).is_none();
-                denied.then_some(Misuse::AccessDenied(FileNo::new(no).expect("up to 31")))
+        let (no, stated) = op.file_access()?;
+        let file = card.kept.app(self.selected).and_then(|app| app.file(no));
+        if stated.is_none() {
+            let key = self.key.map(|(key_no, _)| key_no);
+            if mode_of(file?, key, op).is_none() {
+                return Some(Misuse::AccessDenied(FileNo::new(no).expect("up to 31")));
             }
-            (_, Some(mode)) if mode != CommMode::Plain && self.key.is_none() => {
-                Some(Misuse::NotAuthenticated)
-            }
-            _ => None,
         }
+        let known = file.filter(|_| stated.is_none() || self.knows(no));
+        if let Some(misuse) = known.and_then(|file| does_not_fit(file, op)) {
+            return Some(misuse);
+        }
+        let needs_key = stated.is_some_and(|mode| mode != CommMode::Plain) && self.key.is_none();
+        needs_key.then_some(Misuse::NotAuthenticated)
     }
 
     /// Parameters that cannot be sent, or not here.
@@ -322,6 +324,27 @@ pub(crate) fn by_hand(op: &Op, authenticated: bool) -> bool {
         | Op::SetDefaultKey(_)
         | Op::SetAts(_) => !authenticated,
         _ => false,
+    }
+}
+
+/// What the library knows to be impossible once it knows how large the file or its records are.
+fn does_not_fit(file: &File, op: &Op) -> Option<Misuse> {
+    match (op, &file.body) {
+        (Op::ReadToEnd { offset, room, .. }, Body::Standard(data) | Body::Backup(data)) => {
+            let (needed, available) = (data.len().saturating_sub(*offset as usize), *room);
+            (needed > available).then_some(Misuse::BufferTooSmall { needed, available })
+        }
+        (
+            &Op::ReadRecords { record_size, .. },
+            Body::Records {
+                record_size: actual,
+                ..
+            },
+        ) => {
+            let (stated, actual) = (record_size, *actual);
+            (stated != actual).then_some(Misuse::RecordSize { stated, actual })
+        }
+        _ => None,
     }
 }
 
