@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, Misuse};
 use crate::pcd::auth::{Authenticate, SessionKey};
 use crate::pcd::channel::Channel;
 #[cfg(feature = "split")]
-use crate::pcd::channel::{Incoming, ReplyProtection, TAIL};
+use crate::pcd::channel::{DataLength, Incoming, ReplyProtection, TAIL};
 #[cfg(feature = "split")]
 use crate::pcd::crypto::cipher::Iv;
 use crate::pcd::key::Key;
@@ -290,7 +290,9 @@ impl Session<Authenticated> {
             *to = *from;
         }
         let protection = if enciphered {
-            ReplyProtection::Enciphered { length: Some(room) }
+            ReplyProtection::Enciphered {
+                length: DataLength::Exactly(room),
+            }
         } else {
             ReplyProtection::Mac
         };

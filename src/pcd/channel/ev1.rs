@@ -10,6 +10,8 @@
 use subtle::ConstantTimeEq as _;
 
 use super::incoming::{Incoming, ReplyCrc};
+#[cfg(feature = "split")]
+use super::DataLength;
 use super::{ReplyProtection, Request, RequestProtection, Sealed};
 use crate::error::{Authenticity, ErrorKind};
 #[cfg(feature = "split")]
@@ -147,7 +149,7 @@ impl Ev1 {
             ReplyProtection::Enciphered { length } => {
                 // Nobody has recorded how a card pads an answer of unstated length that fits
                 // exactly.
-                if length != Some(data.len()) {
+                if !matches!(length, DataLength::Exactly(len) | DataLength::Believed(len) if len == data.len()) {
                     return Err(Misuse::Invalid(
                         "an enciphered reply can be foreseen only if the command states its length",
                     ));
