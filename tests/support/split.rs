@@ -6,7 +6,7 @@ use desfire_ev1::split::{
     Accepted, Answered, Counters, Freshness, Intent, Mode, Modes, Refusal, SoftKey, Tap,
     TerminalId, TransportKey, TransportKeyId, Waiting,
 };
-use desfire_ev1::wire::{Aid, AuthScheme, FileNo, FileSettings, InlineBytes, KeyNo, KeyType};
+use desfire_ev1::wire::{Aid, AuthScheme, InlineBytes, KeyNo, KeyType};
 use desfire_ev1::{
     AsyncTransport, Key, Link, LinkFormat, Machine, Session, Transport, VirtualReader,
 };
@@ -144,11 +144,7 @@ impl AsyncTransport for Counter {
 /// The settings of the demonstration card's files, stated.
 pub fn state_settings<S>(session: &mut Session<S>, card: &Card) {
     let application = card.state().application(AID).unwrap();
-    for number in 0..32 {
-        let number = FileNo::new(number).unwrap();
-        if let Some(file) = application.files().get(&number) {
-            let settings: FileSettings = file.settings();
-            session.assume_file_settings(number, &settings);
-        }
+    for file in application.files() {
+        session.assume_file_settings(file.number(), &file.settings());
     }
 }
