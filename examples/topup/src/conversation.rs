@@ -22,9 +22,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use desfire_ev1::purse::{Intent, PurseError, Record, Settlement, Stamp, Tap};
+use desfire_ev1::purse::{Intent, Purse, PurseError, Settlement, Stamp, Tap};
+use desfire_ev1::split::foretell;
 use desfire_ev1::wire::{Amount, CommMode, Status, Uid};
-use desfire_ev1::{Authenticated, Machine as _, Procedure as _, RunError, Session};
+use desfire_ev1::{Authenticated, Link as _, Machine as _, Procedure as _, RunError, Session};
 use tracing::{error, info, warn};
 
 use crate::card::Layout;
@@ -36,7 +37,7 @@ use crate::ledger::{
     Reserved, Settle, Unclaim, fingerprint,
 };
 use crate::link::{LinkError, PhoneLink, Pipe};
-use crate::message::{Ending, Finished, Hello, Reason};
+use crate::message::{Ending, Finished, Hello, Reason, Step};
 
 /// How often the books are told what a card has proved, before it is left to the next tap.
 const TRIES: u32 = 3;
@@ -176,7 +177,15 @@ async fn with_card<K: KeyHolder, P: Pipe>(
     link.see_it_through();
     reserve(desk, order, epoch, tx, voucher, &intent).await?;
     desk.events.tell(&order.account, What::Crediting { amount });
-    let done = credit(desk, link, &mut tap, &intent).await;
+    let done = if desk.together {
+        credit_together(&purse, &mut session, link, &intent).await
+    } else {
+        let executed = tap.execute(&intent).run_async(link).await;
+        executed.map(|_| ()).map_err(|error| match error {
+            PurseError::Unsettled(error) => Interrupted::Unsettled(error.to_string()),
+            error => Interrupted::NotBegun(in_purse(error)),
+        })
+    };
     let settle = |credited| Settle {
         tx,
         uid,
@@ -184,24 +193,30 @@ async fn with_card<K: KeyHolder, P: Pipe>(
         credited,
     };
     match done {
-        Ok(record) => {
-            let balance = record.balance.get();
+        Ok(()) => {
+            let balance = intent.record().balance.get();
             in_books_at_last(desk, settle(true)).await;
             let credited = What::Credited { amount, balance };
             desk.events.tell(&order.account, credited);
             Ok(finished(link, Ending::Credited, balance, amount))
         }
-        Err(PurseError::Unsettled(error)) => {
-            info!(card = %uid, tx, %error, "the next tap will tell");
+        Err(Interrupted::Unsettled(why)) => {
+            info!(card = %uid, tx, why, "the next tap will tell");
             Err(Reason::Unknown)
         }
-        // Nothing was sent that could change the card.
-        Err(error) => {
-            info!(card = %uid, tx, %error, "not begun");
+        Err(Interrupted::NotBegun(reason)) => {
             in_books_at_last(desk, settle(false)).await;
-            Err(in_purse(error))
+            Err(reason)
         }
     }
+}
+
+/// Why a credit did not come to its end.
+enum Interrupted {
+    /// It may have happened.
+    Unsettled(String),
+    /// Nothing was sent that could change the card.
+    NotBegun(Reason),
 }
 
 /// Tells the link which frames may travel together: the selection with the challenge, unless the
@@ -327,14 +342,44 @@ async fn reserve<K>(
     }
 }
 
-/// Record, credit, commit.
-async fn credit<K, P: Pipe>(
-    _desk: &Desk<K>,
+/// Record, value and commit in one message, in the order of [`Tap::execute`]: the replies are known
+/// beforehand but for the card's proof, which is looked at when they are all there.
+async fn credit_together<P: Pipe>(
+    purse: &Purse,
+    session: &mut Session<Authenticated>,
     link: &mut PhoneLink<P>,
-    tap: &mut Tap<'_>,
     intent: &Intent,
-) -> Result<Record, PurseError<LinkError>> {
-    tap.execute(intent).run_async(link).await
+) -> Result<(), Interrupted> {
+    let (record, format) = (intent.record(), link.format());
+    let mode = CommMode::Enciphered;
+    let not_begun = |error: desfire_ev1::Error| {
+        error!(%error, "a command cannot be foretold");
+        Interrupted::NotBegun(Reason::Protocol)
+    };
+    let bytes = record.to_bytes();
+    let mut transaction = session.transaction();
+    let log = transaction.write_record(purse.log, 0, &bytes);
+    let log = foretell(log.comm_mode(mode), format).map_err(not_begun)?;
+    let value = transaction.credit(purse.value, record.amount);
+    let value = foretell(value.comm_mode(mode), format).map_err(not_begun)?;
+    let commit = foretell(transaction.commit(), format).map_err(not_begun)?;
+    let foretold = [log, value, commit];
+    let steps = foretold.iter().map(|foretold| Step {
+        expected: Status::Ok,
+        frame: foretold.frame().to_vec(),
+    });
+    let unsettled = |error: LinkError| Interrupted::Unsettled(error.to_string());
+    let replies = link.play(steps.collect()).await.map_err(unsettled)?;
+    let proved = foretold
+        .iter()
+        .zip(&replies)
+        .filter(|(foretold, reply)| foretold.is_proved_by(reply))
+        .count();
+    if proved < foretold.len() {
+        let why = format!("the card has proved {proved} of {} steps", foretold.len());
+        return Err(Interrupted::Unsettled(why));
+    }
+    Ok(())
 }
 
 /// Tells the books what the card has proved. If they cannot be reached, the top-up stays reserved and

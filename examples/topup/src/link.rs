@@ -179,16 +179,13 @@ impl<P: Pipe> PhoneLink<P> {
     /// play. They prove nothing until the machines have looked at them.
     pub fn take_played(&mut self, steps: &[Step], replies: Vec<Vec<u8>>) {
         let frames = steps.iter().map(|step| step.frame.clone());
-        self.keep(frames.zip(replies));
+        self.count_frames(replies.len());
+        self.played.extend(frames.zip(replies));
     }
 
-    fn keep(&mut self, played: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) {
-        let before = self.played.len();
-        self.played.extend(played);
-        let more = self.played.len().saturating_sub(before);
-        self.frames = self
-            .frames
-            .saturating_add(u16::try_from(more).unwrap_or(u16::MAX));
+    fn count_frames(&mut self, more: usize) {
+        let more = u16::try_from(more).unwrap_or(u16::MAX);
+        self.frames = self.frames.saturating_add(more);
     }
 
     /// Frames that a card has answered, and messages of the phone, so far.
@@ -237,6 +234,7 @@ impl<P: Pipe> PhoneLink<P> {
         if end == End::CardGone && replies.is_empty() {
             return Err(LinkError::CardGone);
         }
+        self.count_frames(replies.len());
         Ok(replies)
     }
 }
@@ -263,7 +261,7 @@ impl<P: Pipe> AsyncTransport for PhoneLink<P> {
             steps.extend(then.into_iter().take(MAX_STEPS.saturating_sub(1)));
             let frames: Vec<_> = steps.iter().map(|step| step.frame.clone()).collect();
             let replies = self.play(steps).await?;
-            self.keep(frames.into_iter().zip(replies));
+            self.played.extend(frames.into_iter().zip(replies));
         }
         let (frame, answer) = self.played.pop_front().ok_or(LinkError::CardGone)?;
         if frame != command {
