@@ -38,7 +38,8 @@ use sha2::{Digest as _, Sha256};
 
 pub use operations::{
     AddAccount, AddCard, AddVoucher, Books, Claim, Claimed, FindAccount, FindVoucher, Forget,
-    Offer, OpenTopUp, Pending, ReadBooks, Reserve, Reserved, Settle, Settled, Unclaim,
+    ListTopUps, Offer, OpenTopUp, Pending, ReadBooks, Reserve, Reserved, Settle, Settled, State,
+    TopUp, Unclaim,
 };
 
 /// How long an operation may take before the caller hears that the books are out of reach.

@@ -559,3 +559,58 @@ impl Operation for ReadBooks {
         Ok(books)
     }
 }
+
+/// Every top-up that was ever begun: for looking at the books one by one.
+#[derive(Clone)]
+pub struct ListTopUps;
+
+/// What became of a top-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nobody knows yet.
+    Reserved,
+    /// The card has it.
+    Credited,
+    /// The card can never have it, and the voucher is free again.
+    Released,
+}
+
+/// One top-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopUp {
+    /// Its number, which is the transaction number in the card's record.
+    pub tx: i64,
+    /// The card.
+    pub uid: Uid,
+    /// What the voucher is worth.
+    pub amount: i32,
+    /// What became of it.
+    pub state: State,
+}
+
+impl Operation for ListTopUps {
+    type Output = Vec<TopUp>;
+
+    async fn run<S: Sql>(&self, sql: &mut S) -> Result<Vec<TopUp>, LedgerError> {
+        let rows = sql
+            .query(
+                "SELECT tx, card, amount, state FROM topups ORDER BY begun, tx",
+                &[],
+            )
+            .await?;
+        let topup = |row: &Row| {
+            let uid = row.bytes(1)?.try_into();
+            Ok(TopUp {
+                tx: row.int(0)?,
+                uid: Uid(uid.map_err(|_| LedgerError::unavailable("a UID is no UID"))?),
+                amount: amount(row, 2)?,
+                state: match row.text(3)? {
+                    "reserved" => State::Reserved,
+                    "credited" => State::Credited,
+                    _ => State::Released,
+                },
+            })
+        };
+        rows.iter().map(topup).collect()
+    }
+}
