@@ -133,9 +133,12 @@ async fn run(rtt: Duration, page: bool) -> Result<(), CardError> {
         finished.frames
     );
     let books = shop.desk.ledger.perform(ReadBooks).await?;
+    let sum = |cents| i32::try_from(cents).map_or_else(|_| "much".to_owned(), money);
     println!(
         "Books: {} issued, {} on cards, {} waiting.\n",
-        books.issued, books.credited, books.reserved
+        sum(books.issued),
+        sum(books.credited),
+        sum(books.reserved)
     );
     if page {
         println!(
