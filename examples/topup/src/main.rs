@@ -96,7 +96,7 @@ impl Shop {
             patience: Duration::from_secs(10),
             tries: 3,
         };
-        let connect = async || {
+        let connect = || async {
             let socket = SocketWire::connect(&self.address).await?;
             Ok(Delayed::new(socket, rtt))
         };

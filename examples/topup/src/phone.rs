@@ -200,10 +200,10 @@ impl Phone {
     ///
     /// # Errors
     /// The last try's.
-    pub async fn top_up<C: Tapped, W: Wire>(
+    pub async fn top_up<C: Tapped, W: Wire, F: Future<Output = Result<W, WireTrouble>>>(
         &self,
         card: &mut C,
-        mut connect: impl AsyncFnMut() -> Result<W, WireTrouble>,
+        mut connect: impl FnMut() -> F,
         mut seen: impl FnMut(Seen<'_>),
     ) -> Result<Finished, PhoneError> {
         let mut attempt = 1;
@@ -223,10 +223,10 @@ impl Phone {
         }
     }
 
-    async fn attempt<C: Tapped, W: Wire>(
+    async fn attempt<C: Tapped, W: Wire, F: Future<Output = Result<W, WireTrouble>>>(
         &self,
         card: &mut C,
-        connect: &mut impl AsyncFnMut() -> Result<W, WireTrouble>,
+        connect: &mut impl FnMut() -> F,
         attempt: u32,
         seen: &mut impl FnMut(Seen<'_>),
     ) -> Result<Finished, PhoneError> {

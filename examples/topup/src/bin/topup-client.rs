@@ -51,7 +51,7 @@ struct Options {
 
 async fn top_up<C: Tapped>(options: &Options, card: &mut C) -> Result<(), CardError> {
     let client = reqwest::Client::builder().build()?;
-    let connect = async || {
+    let connect = || async {
         let wire = if options.http {
             AnyWire::Http(HttpWire::new(client.clone(), &options.server))
         } else {

@@ -178,7 +178,7 @@ impl Bench {
                 for code in codes {
                     let phone = bench.phone(&code, true);
                     let begun = Instant::now();
-                    let connect = async || SocketWire::connect(&server).await;
+                    let connect = || SocketWire::connect(&server);
                     phone.top_up(&mut card, connect, |_| {}).await?;
                     times.push(begun.elapsed());
                 }
@@ -278,7 +278,7 @@ async fn run(counts: Vec<usize>, total: usize, waiting: usize) -> Result<(), Car
             let codes = bench.vouchers(1).await?;
             let phone = bench.phone(codes.first().ok_or("no voucher")?, opening);
             let mut reader = SoftwareCard::new(VirtualReader::new(card), None);
-            let connect = async || {
+            let connect = || async {
                 let socket = SocketWire::connect(&server.address).await?;
                 Ok(Delayed::new(socket, Duration::from_millis(rtt)))
             };
