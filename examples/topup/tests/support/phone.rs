@@ -35,6 +35,8 @@ pub struct Plan {
     /// A CommitTransaction of the phone's own goes to the card before this frame, and its answer
     /// nowhere.
     pub commit_before_frame: Option<usize>,
+    /// The card does not get this frame, and the connection breaks.
+    pub withhold_frame: Option<usize>,
     /// The card does not get SelectApplication; the phone says that it did.
     pub keep_selection_back: bool,
     /// The card is not activated anew before the conversation.
@@ -43,6 +45,11 @@ pub struct Plan {
     pub recorded: Option<Vec<Vec<u8>>>,
     /// The card is another than the phone says.
     pub claim_uid: Option<Uid>,
+    /// At this frame another program takes the books (this file) for itself, as long as the phone is
+    /// there.
+    pub lock_books_at: Option<(usize, String)>,
+    /// At this frame the server is told to stop.
+    pub stop_at: Option<(usize, tokio_util::sync::CancellationToken)>,
     /// Replies to play before the server asks.
     pub opening: Vec<Vec<u8>>,
 }
@@ -56,6 +63,7 @@ pub struct Phone {
     to_card: usize,
     sent: usize,
     broken: bool,
+    lock: Option<rusqlite::Connection>,
     /// The last word of the server.
     pub heard: Arc<Mutex<Option<FromServer>>>,
     /// Every reply of the card.
@@ -99,6 +107,7 @@ impl Phone {
             to_card: 0,
             sent: 0,
             broken: false,
+            lock: None,
             heard: Arc::default(),
             replies: Arc::default(),
             seen: Arc::default(),
@@ -124,6 +133,17 @@ impl Phone {
         let number = self.frames;
         self.frames += 1;
         self.seen.lock().unwrap().push(frame.to_vec());
+        if let Some((_, file)) = self
+            .plan
+            .lock_books_at
+            .as_ref()
+            .filter(|(at, _)| *at == number)
+        {
+            self.lock = Some(super::lock(file));
+        }
+        if let Some((_, stop)) = self.plan.stop_at.as_ref().filter(|(at, _)| *at == number) {
+            stop.cancel();
+        }
         let mut frame = frame.to_vec();
         let place = self
             .plan
@@ -135,6 +155,9 @@ impl Phone {
         self.to_card += frame.len();
         if let Some(recorded) = &self.plan.recorded {
             return recorded.get(number).cloned();
+        }
+        if self.plan.withhold_frame == Some(number) {
+            return None;
         }
         if self.plan.keep_selection_back && frame.get(1) == Some(&0x5A) {
             return Some(vec![0x91, 0x00]);
