@@ -247,7 +247,7 @@ async fn q6_any_byte_altered_in_any_direction_costs_a_tap_and_nothing_else() {
             .map(|reply| reply.len() + 1)
             .sum();
         let to_server = bytes + 40 + 6 * if together { 3 } else { 9 };
-        assert!(to_card > 200 && to_server > 250);
+        assert!(to_card > 150 && to_server > 200);
         let altered = (0..to_card).step_by(step).map(|byte| Plan {
             alter_to_card: Some(byte),
             ..Plan::default()
@@ -260,7 +260,7 @@ async fn q6_any_byte_altered_in_any_direction_costs_a_tap_and_nothing_else() {
         println!(
             "together {together}: {done} made no difference, {refused} refused, {unsettled} of them settled by the next tap"
         );
-        assert!(refused > 10 * done && unsettled > 0);
+        assert!(refused > 4 * done && unsettled > 0);
     }
 }
 
