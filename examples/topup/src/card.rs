@@ -53,7 +53,7 @@ impl Layout {
                 header: FileNo::new(1)?,
                 value: FileNo::new(2)?,
                 log: FileNo::new(3)?,
-                limit: Amount::new(150_00)?,
+                limit: Amount::new(15_000)?,
             },
         })
     }

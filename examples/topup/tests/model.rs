@@ -15,6 +15,13 @@
 //!
 //! Each of the [`Rule`]s that is wrong must have a counterexample, or the model proves nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
 use std::collections::BTreeSet;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};

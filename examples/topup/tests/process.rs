@@ -186,13 +186,13 @@ async fn q5_a_server_killed_at_any_moment_loses_no_voucher_and_credits_none_twic
 async fn q9_a_full_disk_refuses_and_when_there_is_room_again_everything_goes_on() {
     let (shop, cards) = shop(1).await;
     let mut limited = Command::new("bash");
-    // No file may grow beyond 120 KiB; writing more is an error and no signal.
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 120; exec \"$0\" \"$@\""]);
+    // No file may grow beyond 600 KiB; writing more is an error and no signal.
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 600; exec \"$0\" \"$@\""]);
     limited.arg(env!("CARGO_BIN_EXE_topup-server"));
     let mut server = Server::run(limited, &shop.file(), &[]);
     let (mut done, mut refused) = (0, 0);
     let mut codes = Vec::new();
-    for number in 0..120 {
+    for number in 0..300 {
         let code = format!("{number}");
         shop.voucher(&code, "alice", 1).await;
         let phone = phone(&shop, "alice", &code, 1);
@@ -213,7 +213,7 @@ async fn q9_a_full_disk_refuses_and_when_there_is_room_again_everything_goes_on(
         }
     }
     println!("{done} top-ups until the disk was full");
-    assert!(refused > 3);
+    assert!(refused > 3 && done > 3);
     server.kill();
     shop.audit().await;
     let server = Server::start(&shop.file(), &[]);
@@ -273,7 +273,15 @@ async fn q8_from_one_address_only_its_share_and_a_message_that_is_too_long_is_no
     drop(_held);
     let server = Server::start(&shop.file(), &["--message-ms", "500"]);
     let mut wire = SocketWire::connect(&server.address).await.unwrap();
-    assert!(wire.exchange(vec![1; 5000]).await.is_err());
+    // It is not read; at most the server says good-bye.
+    if let Ok(last) = wire.exchange(vec![1; 5000]).await {
+        let last = topup::message::FromServer::parse(&last).unwrap();
+        assert!(
+            matches!(last, topup::message::FromServer::Refused { .. }),
+            "{last:?}"
+        );
+        assert!(wire.exchange(vec![1; 5]).await.is_err());
+    }
     // By HTTP; and a body that never comes to its end.
     let head =
         |len| format!("POST /v1/converse HTTP/1.1\r\nHost: t\r\nContent-Length: {len}\r\n\r\n");

@@ -107,7 +107,7 @@ fn serve(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
             tell.extend(job(Err(error)));
         }
         for tell in tell {
-            tell(committed.as_ref().map(|()| ()));
+            tell(committed.as_ref().copied());
         }
     }
 }
