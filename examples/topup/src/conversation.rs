@@ -124,7 +124,9 @@ async fn with_card<K: KeyHolder, P: Pipe>(
 
     let session = Session::new().select_application(desk.layout.aid);
     let session = session.run_async(link).await.map_err(before_money)?;
-    let session = desk.keys.authenticate(&desk.layout, uid, session, link);
+    // In a box, like what follows: while the card is waited for, a conversation is as large as its
+    // largest future, and there are thousands.
+    let session = Box::pin(desk.keys.authenticate(&desk.layout, uid, session, link));
     let mut session = session.await.map_err(|error| match error {
         KeyHolderError::Run(error) => before_money(error),
         KeyHolderError::Key(_) => Reason::NotGenuine,
@@ -132,16 +134,17 @@ async fn with_card<K: KeyHolder, P: Pipe>(
     desk.events.tell(&order.account, What::Genuine);
 
     if pending.open.is_some() {
-        let dropped = drop_pending(&desk.layout, &mut session, link).await;
-        dropped.map_err(before_money)?;
+        let dropped = Box::pin(drop_pending(&desk.layout, &mut session, link));
+        dropped.await.map_err(before_money)?;
     }
-    let tap = purse.open(&mut session).proved_uid(uid).run_async(link);
+    let tap = Box::pin(purse.open(&mut session).proved_uid(uid).run_async(link));
     let mut tap = tap.await.map_err(in_purse)?;
     let balance = tap.balance();
     desk.events.tell(&order.account, What::Balance { balance });
 
     if let Some(open) = &pending.open {
-        let credited = settle_open(desk, link, order, epoch, &mut tap, open).await?;
+        let settled = Box::pin(settle_open(desk, link, order, epoch, &mut tap, open));
+        let credited = settled.await?;
         if credited && open.same_voucher {
             return Ok(finished(
                 link,
@@ -178,9 +181,9 @@ async fn with_card<K: KeyHolder, P: Pipe>(
     reserve(desk, order, epoch, tx, voucher, &intent).await?;
     desk.events.tell(&order.account, What::Crediting { amount });
     let done = if desk.together {
-        credit_together(&purse, &mut session, link, &intent).await
+        Box::pin(credit_together(&purse, &mut session, link, &intent)).await
     } else {
-        let executed = tap.execute(&intent).run_async(link).await;
+        let executed = Box::pin(tap.execute(&intent).run_async(link)).await;
         executed.map(|_| ()).map_err(|error| match error {
             PurseError::Unsettled(error) => Interrupted::Unsettled(error.to_string()),
             error => Interrupted::NotBegun(in_purse(error)),

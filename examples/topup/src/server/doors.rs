@@ -38,7 +38,7 @@ use crate::message::{MAX_MESSAGE, MAX_TOKEN};
 /// The head that names a conversation over HTTP.
 pub(super) const CONVERSATION: HeaderName = HeaderName::from_static("topup-conversation");
 /// A WebSocket's buffers: messages are short.
-const SOCKET_BUFFER: usize = 1024;
+const SOCKET_BUFFER: usize = 512;
 /// How often an event stream shows that it is alive.
 const ALIVE: Duration = Duration::from_secs(15);
 
@@ -118,7 +118,8 @@ async fn socket<K: KeyHolder>(
     in_bounds.on_upgrade(move |socket| {
         // A task of the tracker: the server waits for it when it stops.
         let done = tasks.spawn(async move {
-            doors.desk.serve(Socket(socket), visitor.peer).await;
+            let pipe = Socket(Box::new(socket));
+            doors.desk.serve(pipe, visitor.peer).await;
             drop(visitor.place);
         });
         async {
@@ -128,7 +129,8 @@ async fn socket<K: KeyHolder>(
     })
 }
 
-struct Socket(WebSocket);
+/// In a box: a future keeps a copy of what is moved through it at every level.
+struct Socket(Box<WebSocket>);
 
 impl Pipe for Socket {
     async fn send(&mut self, message: Vec<u8>) -> Result<(), Gone> {
