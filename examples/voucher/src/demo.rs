@@ -251,7 +251,7 @@ where
         out,
         "
 What a thief of a terminal has
-  at rest      548 bytes of DUKPT keys, for taps to come of this terminal alone, until the service
+  at rest      524 bytes of DUKPT keys, for taps to come of this terminal alone, until the service
                strikes it off its list. No card key; nothing that opens a recorded tap.
   card-locked  while a card lies on it, that card's session with key 1: he can spend what is on this
                card and read its log. He cannot load vouchers or touch another card.
@@ -346,8 +346,7 @@ fn key_search(
 ) -> Result<(), Failure> {
     let memory = stolen.memory();
     let uid = challenge.intent.uid.ok_or("no UID")?;
-    let scheme = shop.desk.scheme();
-    let input = scheme.diversified.input(&uid, crate::scheme::AID);
+    let input = crate::scheme::input(&uid);
     for (_, master) in shop.desk.masters() {
         let card_key = desfire_ev1::Key::aes(*master).diversify(&input)?;
         // A key does not show itself: each window of the memory is tried as the card's key.

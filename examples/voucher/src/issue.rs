@@ -4,12 +4,11 @@
 //! new key and a CRC32 over it, and no PKCS#11 mechanism makes that. In the field the desk stands in
 //! the personalisation room. Here its master keys live as long as this value and are wiped with it.
 
-use desfire_ev1::split::SoftEntry;
 use desfire_ev1::wire::{CommMode, KeyFamily, KeyInfo, KeySettings, Uid, ValueFlags, WireError};
 use desfire_ev1::{Error, Key, KeyError, Machine as _, RunError, Session, Transport};
 use zeroize::Zeroizing;
 
-use crate::scheme::{AID, KEY_VERSION, MOST, Scheme};
+use crate::scheme::{self, AID, KEY_VERSION, MOST, Scheme};
 
 /// Why a card is not issued.
 #[derive(Debug, thiserror::Error)]
@@ -77,19 +76,6 @@ impl Desk {
             .zip(self.masters.iter().map(std::ops::Deref::deref))
     }
 
-    /// The same as a table for the software key store.
-    #[must_use]
-    pub fn entries(&self) -> Vec<SoftEntry> {
-        self.masters()
-            .map(|(key_no, key)| SoftEntry {
-                aid: AID,
-                key_no,
-                key: Key::aes(*key),
-                diversified: Some(self.scheme.diversified),
-            })
-            .collect()
-    }
-
     /// Puts the application onto a blank card: applications free to create, PICC master key as
     /// delivered.
     ///
@@ -143,7 +129,7 @@ impl Desk {
                 records,
             )
             .run(link)?;
-        let input = scheme.diversified.input(&uid, AID);
+        let input = scheme::input(&uid);
         for (key_no, master) in self
             .masters()
             .filter(|(key_no, _)| *key_no != scheme.master)

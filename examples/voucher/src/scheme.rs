@@ -9,10 +9,10 @@
 //! redeems, key 2 tops up. Terminals are granted nothing but key 1.
 
 use desfire_ev1::Outcome;
-use desfire_ev1::split::{Diversified, Effect, ScriptBuilder, TransportKeyId};
+use desfire_ev1::split::{Effect, ScriptBuilder, TransportKeyId};
 use desfire_ev1::wire::{
     Access, AccessRights, Aid, Amount, CommMode, FileDetail, FileNo, FileSettings, InlineBytes,
-    KeyNo, U24, ValueFlags, WireError,
+    KeyNo, U24, Uid, ValueFlags, WireError,
 };
 use desfire_ev1::{AsyncTransport, Authenticated, Machine as _, RunError, Session, Transport};
 
@@ -29,8 +29,22 @@ pub const RECORD_LEN: usize = 16;
 const RECORD_SIZE: u32 = 16;
 /// One more than can be read.
 const RECORDS: u32 = 8;
-/// The system identifier at the end of AN10922's input.
-const SYSTEM: &[u8] = b"voucher";
+/// What the input of AN10922 begins with: AID and system identifier. See [`input`].
+pub const PREFIX: [u8; 15] = *b"VCHvoucher shop";
+
+/// The input of AN10922 for one card: AID and system identifier, 15 bytes, then the UID.
+///
+/// AN10922's own example has the UID in front. In this order the CMAC's first block is the same for
+/// all cards, so that a token which has its encryption once can do the rest as a single derivation,
+/// under a master key that is good for nothing else: see `keys::token`.
+#[must_use]
+pub fn input(uid: &Uid) -> [u8; 22] {
+    let mut input = [0; 22];
+    for (to, from) in input.iter_mut().zip(PREFIX.iter().chain(&uid.0)) {
+        *to = *from;
+    }
+    input
+}
 
 /// Numbers of the keys and files, checked once.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +61,6 @@ pub struct Scheme {
     pub log: FileNo,
     record_size: U24,
     records: U24,
-    /// How a card's keys come from the masters.
-    pub diversified: Diversified,
 }
 
 impl Scheme {
@@ -65,10 +77,6 @@ impl Scheme {
             log: FileNo::new(2)?,
             record_size: U24::new(RECORD_SIZE)?,
             records: U24::new(RECORDS)?,
-            diversified: Diversified {
-                with_aid: true,
-                suffix: InlineBytes::new(SYSTEM)?,
-            },
         })
     }
 

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use desfire_ev1::Key;
 use desfire_ev1::split::{BaseKey, InitialKey, Modes, TerminalId};
 use desfire_ev1::wire::WireError;
 use zeroize::Zeroizing;
 
 use crate::issue::{Desk, IssueError};
 use crate::keys::{Holder, SoftHolder, TokenError, TokenHolder, TokenSpec};
-use crate::scheme::AID;
+use crate::scheme::{AID, PREFIX};
 use crate::service::{Config, KnownTerminal};
 use crate::terminal::Terminal;
 
@@ -113,13 +114,14 @@ impl Shop {
     pub fn holder(&self, token: Option<&TokenSpec>) -> Result<Arc<dyn Holder>, ShopError> {
         let redeem = self.desk.scheme().redeem;
         let Some(spec) = token else {
-            let mut entries = self.desk.entries();
-            entries.retain(|entry| entry.key_no == redeem);
-            return Ok(Arc::new(SoftHolder::new(entries)));
+            let masters = self.desk.masters();
+            let masters = masters.filter(|(key_no, _)| *key_no == redeem);
+            let masters = masters.map(|(key_no, key)| (key_no, Key::aes(*key)));
+            return Ok(Arc::new(SoftHolder::new(masters.collect())));
         };
-        let token = TokenHolder::open(spec, self.desk.scheme().diversified)?;
+        let token = TokenHolder::open(spec)?;
         for (key_no, key) in self.desk.masters().filter(|(key_no, _)| *key_no == redeem) {
-            token.load(AID, key_no, key)?;
+            token.load(AID, key_no, key, &PREFIX)?;
         }
         Ok(Arc::new(token))
     }

@@ -8,15 +8,17 @@
 //! | object | attributes |
 //! |---|---|
 //! | secret key, AES | private, sensitive, not extractable, not modifiable; derives by CKM_AES_CBC_ENCRYPT_DATA and does nothing else |
-//! | data | L = E(K, 0), from which CMAC's subkeys come |
+//! | data | the first 15 bytes of AN10922's input, 15; L = E(K, 0), 16; C1 = E(K, 01 ‖ those 15), 16 |
 //!
-//! AN10922 is a CMAC, and its last step is one CBC encryption whose last block is the card's key.
-//! The token does that step and keeps the result: CKM_AES_CBC_ENCRYPT_DATA over two blocks, of which
-//! it takes the last 16 bytes. The data for it need the subkeys; they come from L, which was computed
-//! when the key was made. L is no key: who knows it can predict no other output. So the master
-//! key has neither CKA_ENCRYPT nor CKA_SIGN: with either of them, whoever may use it could compute
-//! card keys outside. A token's own CKM_AES_CMAC would not help anyhow, as AN10922 pads short
-//! inputs to two blocks.
+//! AN10922 is a CMAC over two blocks, and its last step, E(K, C1 ⊕ second block ⊕ subkey), is the
+//! card's key. The token does that step and keeps the result: CKM_AES_CBC_ENCRYPT_DATA over *one*
+//! block, with C1 as IV. (Over both blocks it would not do: SoftHSM keeps the leading bytes of what
+//! is too long.) The subkey comes from L. L and C1 are the same for all cards and are computed when
+//! the key is loaded; they are no keys, and who knows them can predict no other output.
+//!
+//! So the master key has neither CKA_ENCRYPT nor CKA_SIGN: with either of them, whoever may use it
+//! could compute card keys outside. A token's own CKM_AES_CMAC would not help anyhow: it makes a
+//! value and no key, and pads short inputs otherwise than AN10922.
 //!
 //! A card's key is a session object, sensitive and not extractable, for CBC; it is destroyed after
 //! the handshake.
@@ -44,15 +46,14 @@ use cryptoki::object::{
 use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
-use desfire_ev1::split::{
-    CbcDirection, CbcKey, CbcWork as _, Diversification, Diversified, KeyRequest,
-};
+use desfire_ev1::split::{CbcDirection, CbcKey, CbcWork as _, Diversification, KeyRequest};
 use desfire_ev1::wire::{Aid, KeyNo, KeyType};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{HeldKey, Holder, KeyFailure};
+use crate::scheme;
 
-/// AN10922 2.2.1's example, for finding out which end of the result a token keeps: master key, UID,
+/// AN10922 2.2.1's example, for finding out whether a token derives what it should: master key, and UID,
 /// AID and system identifier joined.
 const EXAMPLE_MASTER: [u8; 16] = [
     0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF,
@@ -96,9 +97,12 @@ pub enum TokenError {
     Strange(String),
     /// The token's derivation is not AN10922.
     #[error(
-        "the token's CKM_AES_CBC_ENCRYPT_DATA does not keep the last block: AN10922 cannot be computed in it"
+        "the token's CKM_AES_CBC_ENCRYPT_DATA does not give what AN10922 has published: it cannot be used"
     )]
     NotAn10922,
+    /// The key was loaded for inputs that begin otherwise.
+    #[error("the key in the token is of another scheme: its diversification begins otherwise")]
+    OtherInput,
     /// The input for AN10922.
     #[error(transparent)]
     Key(#[from] desfire_ev1::KeyError),
@@ -110,9 +114,36 @@ impl From<TokenError> for KeyFailure {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Master {
     key: ObjectHandle,
+    /// What the data object holds: prefix, L, C1.
+    known: Known,
+}
+
+/// What is known of a master key outside, none of it secret.
+#[derive(Clone, Copy)]
+struct Known {
+    prefix: [u8; 15],
     l: [u8; 16],
+    c1: [u8; 16],
+}
+
+impl Known {
+    fn encode(&self) -> Vec<u8> {
+        [&self.prefix[..], &self.l, &self.c1].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (prefix, rest) = bytes.split_first_chunk()?;
+        let (l, rest) = rest.split_first_chunk()?;
+        let (c1, rest) = rest.split_first_chunk()?;
+        rest.is_empty().then_some(Self {
+            prefix: *prefix,
+            l: *l,
+            c1: *c1,
+        })
+    }
 }
 
 struct Inner {
@@ -127,7 +158,6 @@ struct Inner {
 #[derive(Clone)]
 pub struct TokenHolder {
     inner: Arc<Inner>,
-    rule: Diversified,
     label: String,
 }
 
@@ -138,7 +168,7 @@ impl TokenHolder {
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn open(spec: &TokenSpec, rule: Diversified) -> Result<Self, TokenError> {
+    pub fn open(spec: &TokenSpec) -> Result<Self, TokenError> {
         let context = Pkcs11::new(&spec.module)?;
         context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
         let mut found = None;
@@ -156,7 +186,6 @@ impl TokenHolder {
                 idle: Mutex::new(Vec::new()),
                 masters: Mutex::new(HashMap::new()),
             }),
-            rule,
             label: spec.label.clone(),
         };
         holder.self_test()?;
@@ -164,23 +193,30 @@ impl TokenHolder {
     }
 
     /// Puts a master key into the token, for ever out of sight, in place of one that may be there.
+    /// All inputs of AN10922 have to begin with `prefix`.
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn load(&self, aid: Aid, key_no: KeyNo, key: &[u8; 16]) -> Result<(), TokenError> {
+    pub fn load(
+        &self,
+        aid: Aid,
+        key_no: KeyNo,
+        key: &[u8; 16],
+        prefix: &[u8; 15],
+    ) -> Result<(), TokenError> {
         let session = self.inner.session()?;
         let label = label(aid, key_no);
         for old in session.find_objects(&[Attribute::Label(label.clone().into_bytes())])? {
             session.destroy_object(old)?;
         }
-        let l = first_step(&session, key)?;
+        let known = first_steps(&session, key, prefix)?;
         session.create_object(&master_template(&label, key, true))?;
         session.create_object(&[
             Attribute::Class(ObjectClass::DATA),
             Attribute::Token(true),
             Attribute::Private(true),
             Attribute::Label(label.clone().into_bytes()),
-            Attribute::Value(l.to_vec()),
+            Attribute::Value(known.encode()),
         ])?;
         self.inner.masters().remove(&label);
         self.inner.put_back(session);
@@ -209,8 +245,12 @@ impl TokenHolder {
     /// [`TokenError`].
     pub fn derive(&self, aid: Aid, key_no: KeyNo, input: &[u8]) -> Result<TokenKey, TokenError> {
         let session = self.inner.session()?;
-        let (master, l) = self.inner.master(&session, &label(aid, key_no))?;
-        let object = derive(&session, master, &l, input)?;
+        let label = label(aid, key_no);
+        let master = self.inner.master(&session, &label)?;
+        let object = derive(&session, master, input).inspect_err(|_| {
+            // Perhaps it is not there any more, or under another handle.
+            self.inner.masters().remove(&label);
+        })?;
         Ok(TokenKey {
             inner: Arc::clone(&self.inner),
             session: Some(session),
@@ -222,8 +262,11 @@ impl TokenHolder {
         let session = self.inner.session()?;
         let master =
             session.create_object(&master_template("self-test", &EXAMPLE_MASTER, false))?;
-        let l = first_step(&session, &EXAMPLE_MASTER)?;
-        let object = derive(&session, master, &l, &EXAMPLE_INPUT)?;
+        let (prefix, _) = EXAMPLE_INPUT
+            .split_first_chunk()
+            .ok_or(TokenError::NotAn10922)?;
+        let known = first_steps(&session, &EXAMPLE_MASTER, prefix)?;
+        let object = derive(&session, Master { key: master, known }, &EXAMPLE_INPUT)?;
         let got = session.encrypt(&Mechanism::AesCbc([0; 16]), object, &[0; 16])?;
         session.destroy_object(object)?;
         session.destroy_object(master)?;
@@ -264,8 +307,8 @@ fn master_template(label: &str, key: &[u8; 16], token: bool) -> Vec<Attribute> {
     ]
 }
 
-/// L = E(K, 0), computed once by a session object that is gone afterwards.
-fn first_step(session: &Session, key: &[u8; 16]) -> Result<[u8; 16], TokenError> {
+/// L and C1, computed once by a session object that is gone afterwards.
+fn first_steps(session: &Session, key: &[u8; 16], prefix: &[u8; 15]) -> Result<Known, TokenError> {
     let object = session.create_object(&[
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(TokenKeyType::AES),
@@ -276,29 +319,40 @@ fn first_step(session: &Session, key: &[u8; 16]) -> Result<[u8; 16], TokenError>
         Attribute::Encrypt(true),
         Attribute::Value(key.to_vec()),
     ])?;
-    let l = session.encrypt(&Mechanism::AesCbc([0; 16]), object, &[0; 16]);
+    let mut first = [1; 16];
+    for (to, from) in first.iter_mut().skip(1).zip(prefix) {
+        *to = *from;
+    }
+    let [l, c1] =
+        [[0; 16], first].map(|block| session.encrypt(&Mechanism::AesCbc([0; 16]), object, &block));
     session.destroy_object(object)?;
-    l?.try_into().map_err(|_| TokenError::NotAn10922)
+    let block = |bytes: Vec<u8>| bytes.try_into().map_err(|_| TokenError::NotAn10922);
+    Ok(Known {
+        prefix: *prefix,
+        l: block(l?)?,
+        c1: block(c1?)?,
+    })
 }
 
 /// AN10922 with the last step inside.
-fn derive(
-    session: &Session,
-    master: ObjectHandle,
-    l: &[u8; 16],
-    input: &[u8],
-) -> Result<ObjectHandle, TokenError> {
+fn derive(session: &Session, master: Master, input: &[u8]) -> Result<ObjectHandle, TokenError> {
+    let Master { key, known } = master;
+    if !input.starts_with(&known.prefix) {
+        return Err(TokenError::OtherInput);
+    }
     let mut steps = Diversification::new(KeyType::Aes, input)?;
     if let Some(first) = steps.task() {
-        first.data.copy_from_slice(l);
+        first.data.copy_from_slice(&known.l);
     }
     steps.done();
     let message = steps.task().ok_or(TokenError::NotAn10922)?;
-    let parameters = AesCbcDeriveParams::new([0; 16], message.data);
+    // The first block is 01 and the prefix; its encryption is C1.
+    let last = message.data.get(16..).unwrap_or_default();
+    let parameters = AesCbcDeriveParams::new(known.c1, last);
     let mechanism = Mechanism::AesCbcEncryptData(parameters);
     Ok(session.derive_key(
         &mechanism,
-        master,
+        key,
         &[
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(TokenKeyType::AES),
@@ -354,13 +408,9 @@ impl Inner {
             .push(session);
     }
 
-    fn master(
-        &self,
-        session: &Session,
-        label: &str,
-    ) -> Result<(ObjectHandle, [u8; 16]), TokenError> {
+    fn master(&self, session: &Session, label: &str) -> Result<Master, TokenError> {
         if let Some(master) = self.masters().get(label) {
-            return Ok((master.key, master.l));
+            return Ok(*master);
         }
         let strange = || TokenError::Strange(label.to_owned());
         let named = |class| {
@@ -379,15 +429,14 @@ impl Inner {
         let [data] = data.as_slice() else {
             return Err(strange());
         };
-        let l = match session
-            .get_attributes(*data, &[AttributeType::Value])?
-            .as_slice()
-        {
-            [Attribute::Value(l)] => l.as_slice().try_into().map_err(|_| strange())?,
+        let value = session.get_attributes(*data, &[AttributeType::Value])?;
+        let known = match value.as_slice() {
+            [Attribute::Value(known)] => Known::decode(known).ok_or_else(strange)?,
             _ => return Err(strange()),
         };
-        self.masters().insert(label.to_owned(), Master { key, l });
-        Ok((key, l))
+        let master = Master { key, known };
+        self.masters().insert(label.to_owned(), master);
+        Ok(master)
     }
 }
 
@@ -397,7 +446,7 @@ impl Holder for TokenHolder {
             return Err(KeyFailure::Unknown);
         }
         let uid = wanted.uid.ok_or(KeyFailure::NeedsUid)?;
-        let input = self.rule.input(&uid, wanted.aid);
+        let input = scheme::input(&uid);
         match self.derive(wanted.aid, wanted.key_no, &input) {
             Ok(key) => Ok(Box::new(key)),
             Err(TokenError::NoKey(_)) => Err(KeyFailure::Unknown),
