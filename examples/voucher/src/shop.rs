@@ -36,7 +36,7 @@ pub enum ShopError {
 /// The keys of a shop: masters at the desk, the base key of the terminals' transport keys.
 pub struct Shop {
     /// The issuing desk.
-    pub desk: Desk,
+    pub desk: Arc<Desk>,
     base_key: Zeroizing<[u8; 16]>,
     terminals: Vec<(String, Modes)>,
 }
@@ -47,10 +47,18 @@ impl Shop {
     /// # Errors
     /// The system gives no random numbers.
     pub fn new(terminals: &[(&str, Modes)]) -> Result<Self, ShopError> {
+        Self::of(Arc::new(Desk::new()?), terminals)
+    }
+
+    /// With the master keys of this desk.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn of(desk: Arc<Desk>, terminals: &[(&str, Modes)]) -> Result<Self, ShopError> {
         let mut base_key = Zeroizing::new([0; 16]);
         getrandom::fill(base_key.as_mut()).map_err(IssueError::from)?;
         Ok(Self {
-            desk: Desk::new()?,
+            desk,
             base_key,
             terminals: terminals
                 .iter()
