@@ -30,7 +30,7 @@ const RECORD_SIZE: u32 = 16;
 /// One more than can be read.
 const RECORDS: u32 = 8;
 /// What the input of AN10922 begins with: AID and system identifier. See [`input`].
-pub const PREFIX: [u8; 15] = *b"VCHvoucher shop";
+const PREFIX: [u8; 15] = *b"VCHvoucher shop";
 
 /// The input of AN10922 for one card: AID and system identifier, 15 bytes, then the UID.
 ///

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use desfire_ev1::Key;
 use desfire_ev1::split::{BaseKey, InitialKey, Modes, TerminalId};
-use desfire_ev1::wire::WireError;
+use desfire_ev1::wire::{Uid, WireError};
 use zeroize::Zeroizing;
 
 use crate::issue::{Desk, IssueError};
 use crate::keys::{Holder, SoftHolder, TokenError, TokenHolder, TokenSpec};
-use crate::scheme::{AID, PREFIX};
+use crate::scheme::{self, AID};
 use crate::service::{Config, KnownTerminal};
 use crate::terminal::Terminal;
 
@@ -129,7 +129,7 @@ impl Shop {
         };
         let token = TokenHolder::open(spec)?;
         for (key_no, key) in self.desk.masters().filter(|(key_no, _)| *key_no == redeem) {
-            token.load(AID, key_no, key, &PREFIX)?;
+            token.load(AID, key_no, key, &scheme::input(&Uid::HIDDEN))?;
         }
         Ok(Arc::new(token))
     }

@@ -8,7 +8,7 @@
 //! | object | attributes |
 //! |---|---|
 //! | secret key, AES | private, sensitive, not extractable, not modifiable; derives by CKM_AES_CBC_ENCRYPT_DATA and does nothing else |
-//! | data | the first 15 bytes of AN10922's input, 15; L = E(K, 0), 16; C1 = E(K, 01 ‖ those 15), 16 |
+//! | data | the first block of AN10922's message, 16: 01 and the first 15 bytes of the input; L = E(K, 0), 16; C1 = E(K, first block), 16 |
 //!
 //! AN10922 is a CMAC over two blocks, and its last step, E(K, C1 ⊕ second block ⊕ subkey), is the
 //! card's key. The token does that step and keeps the result: CKM_AES_CBC_ENCRYPT_DATA over *one*
@@ -117,29 +117,29 @@ impl From<TokenError> for KeyFailure {
 #[derive(Clone, Copy)]
 struct Master {
     key: ObjectHandle,
-    /// What the data object holds: prefix, L, C1.
+    /// What the data object holds.
     known: Known,
 }
 
 /// What is known of a master key outside, none of it secret.
 #[derive(Clone, Copy)]
 struct Known {
-    prefix: [u8; 15],
+    first: [u8; 16],
     l: [u8; 16],
     c1: [u8; 16],
 }
 
 impl Known {
     fn encode(&self) -> Vec<u8> {
-        [&self.prefix[..], &self.l, &self.c1].concat()
+        [&self.first[..], &self.l, &self.c1].concat()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (prefix, rest) = bytes.split_first_chunk()?;
+        let (first, rest) = bytes.split_first_chunk()?;
         let (l, rest) = rest.split_first_chunk()?;
         let (c1, rest) = rest.split_first_chunk()?;
         rest.is_empty().then_some(Self {
-            prefix: *prefix,
+            first: *first,
             l: *l,
             c1: *c1,
         })
@@ -193,7 +193,8 @@ impl TokenHolder {
     }
 
     /// Puts a master key into the token, for ever out of sight, in place of one that may be there.
-    /// All inputs of AN10922 have to begin with `prefix`.
+    /// `input` is any input of AN10922 that is going to be used with it: all have to begin with the same 15
+    /// bytes.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -202,14 +203,14 @@ impl TokenHolder {
         aid: Aid,
         key_no: KeyNo,
         key: &[u8; 16],
-        prefix: &[u8; 15],
+        input: &[u8],
     ) -> Result<(), TokenError> {
         let session = self.inner.session()?;
         let label = label(aid, key_no);
         for old in session.find_objects(&[Attribute::Label(label.clone().into_bytes())])? {
             session.destroy_object(old)?;
         }
-        let known = first_steps(&session, key, prefix)?;
+        let known = first_steps(&session, key, input)?;
         session.create_object(&master_template(&label, key, true))?;
         session.create_object(&[
             Attribute::Class(ObjectClass::DATA),
@@ -262,10 +263,7 @@ impl TokenHolder {
         let session = self.inner.session()?;
         let master =
             session.create_object(&master_template("self-test", &EXAMPLE_MASTER, false))?;
-        let (prefix, _) = EXAMPLE_INPUT
-            .split_first_chunk()
-            .ok_or(TokenError::NotAn10922)?;
-        let known = first_steps(&session, &EXAMPLE_MASTER, prefix)?;
+        let known = first_steps(&session, &EXAMPLE_MASTER, &EXAMPLE_INPUT)?;
         let object = derive(&session, Master { key: master, known }, &EXAMPLE_INPUT)?;
         let got = session.encrypt(&Mechanism::AesCbc([0; 16]), object, &[0; 16])?;
         session.destroy_object(object)?;
@@ -308,7 +306,7 @@ fn master_template(label: &str, key: &[u8; 16], token: bool) -> Vec<Attribute> {
 }
 
 /// L and C1, computed once by a session object that is gone afterwards.
-fn first_steps(session: &Session, key: &[u8; 16], prefix: &[u8; 15]) -> Result<Known, TokenError> {
+fn first_steps(session: &Session, key: &[u8; 16], input: &[u8]) -> Result<Known, TokenError> {
     let object = session.create_object(&[
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(TokenKeyType::AES),
@@ -319,36 +317,42 @@ fn first_steps(session: &Session, key: &[u8; 16], prefix: &[u8; 15]) -> Result<K
         Attribute::Encrypt(true),
         Attribute::Value(key.to_vec()),
     ])?;
-    let mut first = [1; 16];
-    for (to, from) in first.iter_mut().skip(1).zip(prefix) {
-        *to = *from;
-    }
-    let [l, c1] =
-        [[0; 16], first].map(|block| session.encrypt(&Mechanism::AesCbc([0; 16]), object, &block));
+    let encrypt = |block: [u8; 16]| -> Result<[u8; 16], TokenError> {
+        let got = session.encrypt(&Mechanism::AesCbc([0; 16]), object, &block)?;
+        got.try_into().map_err(|_| TokenError::NotAn10922)
+    };
+    let l = encrypt([0; 16])?;
+    let (first, _) = blocks(&l, input)?;
+    let c1 = encrypt(first)?;
     session.destroy_object(object)?;
-    let block = |bytes: Vec<u8>| bytes.try_into().map_err(|_| TokenError::NotAn10922);
-    Ok(Known {
-        prefix: *prefix,
-        l: block(l?)?,
-        c1: block(c1?)?,
-    })
+    Ok(Known { first, l, c1 })
+}
+
+/// The two blocks of AN10922's message, the subkey in the second.
+fn blocks(l: &[u8; 16], input: &[u8]) -> Result<([u8; 16], [u8; 16]), TokenError> {
+    let mut steps = Diversification::new(KeyType::Aes, input)?;
+    if let Some(zero) = steps.task() {
+        zero.data.copy_from_slice(l);
+    }
+    steps.done();
+    let message = steps.task().ok_or(TokenError::NotAn10922)?;
+    let (first, rest) = message
+        .data
+        .split_first_chunk()
+        .ok_or(TokenError::NotAn10922)?;
+    let second = rest.first_chunk().ok_or(TokenError::NotAn10922)?;
+    Ok((*first, *second))
 }
 
 /// AN10922 with the last step inside.
 fn derive(session: &Session, master: Master, input: &[u8]) -> Result<ObjectHandle, TokenError> {
     let Master { key, known } = master;
-    if !input.starts_with(&known.prefix) {
+    let (first, last) = blocks(&known.l, input)?;
+    // C1 is this block's encryption and no other's.
+    if first != known.first {
         return Err(TokenError::OtherInput);
     }
-    let mut steps = Diversification::new(KeyType::Aes, input)?;
-    if let Some(first) = steps.task() {
-        first.data.copy_from_slice(&known.l);
-    }
-    steps.done();
-    let message = steps.task().ok_or(TokenError::NotAn10922)?;
-    // The first block is 01 and the prefix; its encryption is C1.
-    let last = message.data.get(16..).unwrap_or_default();
-    let parameters = AesCbcDeriveParams::new(known.c1, last);
+    let parameters = AesCbcDeriveParams::new(known.c1, &last);
     let mechanism = Mechanism::AesCbcEncryptData(parameters);
     Ok(session.derive_key(
         &mechanism,

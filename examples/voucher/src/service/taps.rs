@@ -59,7 +59,7 @@ struct Tap {
 }
 
 enum Kind {
-    Proven(Pending),
+    Proven(Box<Pending>),
     Script {
         sealed: Vec<u8>,
         verdict: Option<String>,
@@ -93,7 +93,7 @@ pub(super) struct Answer {
 /// What comes out of the key holder's thread.
 enum Made {
     Message(Vec<u8>),
-    Proven(Vec<u8>, Pending),
+    Proven(Vec<u8>, Box<Pending>),
     Script(Vec<u8>, Vec<u8>),
 }
 
@@ -496,7 +496,7 @@ fn make(
         Mode::CardLocked => Ok(Made::Message(answered.card_locked()?.to_vec())),
         Mode::Proven => {
             let (token, pending) = answered.proven(0)?;
-            Ok(Made::Proven(token.to_vec(), pending))
+            Ok(Made::Proven(token.to_vec(), Box::new(pending)))
         }
         Mode::Script => {
             let (mut script, mut record) = (vec![0; SCRIPT_ROOM], vec![0; SCRIPT_ROOM]);

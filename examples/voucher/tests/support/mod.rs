@@ -21,7 +21,7 @@ use desfire_ev1::{Key, Machine as _, Session};
 use voucher::card::{CardLink, CardSocket};
 use voucher::issue::Desk;
 use voucher::keys::{HeldKey, Holder, KeyFailure, SoftHolder, TokenHolder, TokenSpec};
-use voucher::scheme::{self, AID, PREFIX, Purpose};
+use voucher::scheme::{self, AID, Purpose};
 use voucher::service::{self, Audit, Config, Running};
 use voucher::shop::Shop;
 use voucher::terminal::{ClientError, Refused, TapError, TapFailed, Terminal};
@@ -48,7 +48,8 @@ pub fn token() -> Option<TokenHolder> {
     let open = || {
         let token = TokenHolder::open(&token_spec()?).unwrap();
         for (key_no, key) in desk().masters() {
-            token.load(AID, key_no, key, &PREFIX).unwrap();
+            let input = scheme::input(&Uid([0; 7]));
+            token.load(AID, key_no, key, &input).unwrap();
         }
         Some(token)
     };
