@@ -114,13 +114,11 @@ async fn on_reader(
     name: &str,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let readers = desfire_ev1::pcsc::readers()?;
-    let found = readers.iter().find(|reader| reader.contains(name));
-    let reader = found
-        .ok_or("there is no such PC/SC reader with a card")?
-        .clone();
-    writeln!(out, "  card      on {reader}")?;
-    let field = || Ok(desfire_ev1::pcsc::connect(&reader)?);
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let context = desfire_ev1::pcsc::PcscContext::new()?;
+    writeln!(out, "  card      put a blank one on the reader ...")?;
+    // Each tap is a connection of its own, as if the card had been put on anew.
+    let field = || Ok(context.wait_for_card(Some(name), PATIENCE)?);
     demonstrate(shop, running, options, field, out).await
 }
 
