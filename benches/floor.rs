@@ -30,6 +30,9 @@ mod timing;
 use schemes::{Direction, LENGTHS, schemes};
 use timing::{Effort, in_turn};
 
+/// Twice that is more than a busy machine explains.
+const FAR_TOO_SLOW: f64 = 2.0;
+
 /// At most this many times the floor.
 const fn goal(len: usize) -> f64 {
     if len <= 32 { 2.0 } else { 1.15 }
@@ -45,6 +48,7 @@ fn main() {
     let at: Option<usize> = only.iter().find_map(|only| only.parse().ok());
     let mut rows: Vec<figure::Row> = Vec::new();
     let mut cases = 0;
+    let mut far_too_slow = false;
     let mut missed = Vec::new();
     print!("{:<34}", "times the floor (ns)");
     for len in LENGTHS {
@@ -89,6 +93,7 @@ fn main() {
                         ));
                     }
                     cases += 1;
+                    far_too_slow |= times > FAR_TOO_SLOW * goal(len);
                     // Three lengths are enough for a picture.
                     if len != 8192 {
                         bars.push(Some((times, format!("{times:.2}"))));
@@ -115,5 +120,10 @@ fn main() {
         figure
             .write("benches/figures/floor.svg")
             .expect("benches/figures can be written to");
+    }
+    // Not in a test run, which measures nothing.
+    if far_too_slow && !effort.is_smoke() {
+        println!("failed: something takes more than twice its goal");
+        std::process::exit(1);
     }
 }

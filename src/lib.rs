@@ -74,7 +74,10 @@
 //! | `pcsc` | readers of the host's PC/SC service, `pcsc`; needs `std` and the system's PC/SC library |
 //! | `picc` | the software card, `picc`, and `VirtualReader`; implies `alloc` |
 //! | `provision` | a card's layout as data, and a way to it that survives torn taps, `provision`; implies `alloc` |
+//! | `split` | authentication whose key is elsewhere: messages, key holder, scripts, `split` |
 //! | `provision-toml` | layouts from TOML; implies `provision` and `serde` |
+//! | `serde` | `serde` for messages and layouts |
+//! | `split` | authentication whose key is elsewhere, `split` |
 //!
 //! # Security
 //!

@@ -3,6 +3,8 @@
 #![allow(
     dead_code,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "shared by two benches; they are allowed to fail loudly"
 )]
 

@@ -38,6 +38,8 @@ mod transaction;
 
 pub use auth::{Authenticate, AuthenticateIso7816, Messaging, SessionKey};
 pub use driver::{AsyncTransport, Faulty, Link, Passing, Procedure, RunError, Traced, Transport};
+#[cfg(feature = "provision")]
+pub(crate) use driver::{Ready, finish};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};

@@ -53,6 +53,7 @@ pub enum Place {
 #[cfg(feature = "provision-toml")]
 impl Place {
     /// What it is a part of.
+    #[cfg(feature = "provision-toml")]
     pub(super) const fn parent(self) -> Option<Self> {
         match self {
             Self::Layout => None,

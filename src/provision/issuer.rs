@@ -10,12 +10,12 @@ use rand_core::TryCryptoRng;
 
 use super::apply::{Fault, Worker};
 use super::check::{LayoutError, LayoutErrors};
-use super::driver::{Ready, run};
 use super::hand::Hand;
 use super::keys::{KeyFault, KeyStore, Level, Ring};
 use super::layout::{FileKind, FileLayout, Layout};
 use super::plan::{self, Options, Plan, Step};
 use super::survey::{Depth, Halt, KeyFound, Survey};
+use crate::pcd::{Ready, finish};
 use crate::wire::{Access, FileDetail, KeyNo, Uid, ValueFlags};
 use crate::{AsyncTransport, RunError, Transport};
 
@@ -313,7 +313,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         T: Transport + ?Sized,
         R: TryCryptoRng + ?Sized,
     {
-        run(self.plan_async(&mut Ready(transport), rng))
+        finish(self.plan_async(&mut Ready(transport), rng))
     }
 
     /// Makes a card what the layout says: looks at it, and does what is to be done step by step.
@@ -388,7 +388,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         R: TryCryptoRng + ?Sized,
         W: FnMut(Progress<'_>),
     {
-        run(self.apply_async(&mut Ready(transport), rng, watch))
+        finish(self.apply_async(&mut Ready(transport), rng, watch))
     }
 
     /// Compares a card with the layout; changes nothing. Every key that the layout names is proved by
@@ -423,7 +423,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         T: Transport + ?Sized,
         R: TryCryptoRng + ?Sized,
     {
-        run(self.verify_async(&mut Ready(transport), rng))
+        finish(self.verify_async(&mut Ready(transport), rng))
     }
 
     /// What differs in the contents of the files that are there.

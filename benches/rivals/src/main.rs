@@ -147,7 +147,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             ],
             rows,
             lines: &[(1.0, "1"), (3.0, "3")],
-            most: 20.0,
+            most: 4.0,
         };
         figure.write("benches/figures/rivals.svg")?;
     }

@@ -181,7 +181,7 @@ fn what_is_missing_counts_only_when_all_have_delivered() {
 
 #[test]
 fn faster_than_walking_is_two_cards() {
-    for (seconds, found) in [(130, false), (129, true), (0, true)] {
+    for (seconds, found) in [(120, false), (119, true), (0, true)] {
         let (desk, pinball) = honest();
         let mut office = office();
         office.collect(DESK, EVENING, &desk).unwrap();
@@ -235,7 +235,7 @@ fn an_open_operation_is_settled_by_what_others_saw() {
         (vec![intent(before, other), seen(other, 2500)], Some(false)),
         // The card without it, long after; and within what the clocks may differ.
         (vec![seen(before, 2500)], Some(false)),
-        (vec![seen(before, 2030)], None),
+        (vec![seen(before, 2008)], None),
     ];
     for (reports, paid) in cases {
         let mut office = office();

@@ -5,7 +5,8 @@
 //! | terminal | [`terminal`] | the card | the key |
 //! | key holder | [`holder`] | the key | the card, any I/O |
 //!
-//! [`apart`] is the terminal's half as machines, for the feature `split`. [`local`] joins them in one process: the split path is the only path. [`iso7816`] is the same by
+//! [`apart`] is the terminal's half as machines, for the feature `split`. [`local`] joins the two in
+//! one process: the split path is the only path. [`iso7816`] is the same by
 //! ISO 7816-4 commands, in one piece.
 //!
 //! | step | who | legacy `0A` | ISO `1A`, AES `AA` |
