@@ -13,7 +13,7 @@ use desfire_ev1::wire::{
 use desfire_ev1::{Key, LinkFormat, Machine as _, Session, VirtualReader};
 use rand_core::{TryCryptoRng, TryRng};
 
-mod common;
+pub(crate) mod common;
 
 use common::{AnyReader, Desk, Outcome, args};
 
@@ -23,22 +23,22 @@ Personalises a purse on a fresh DESFire EV1 and makes a purchase with it.
 Usage: cargo run --example tap [-- OPTIONS]
 
 Options:
-  --async    run the commands over the async driver instead of the blocking one
-  --native   native framing instead of wrapped APDUs (software card only)
-  --random   nonces from the operating system; on the software card they are otherwise
-             fixed, so that every run shows the same bytes
-  --repeat   fixed nonces on a reader too: for comparing bytes, and for nothing else
+  --async             run the commands over the async driver instead of the blocking one
+  --native            native framing instead of wrapped APDUs (software card only)
+  --random            nonces from the operating system; on the software card they are
+                      otherwise fixed, so that every run shows the same bytes
+  --repeat            fixed nonces on a reader too: for comparing bytes, and for nothing else
 {common}
 
 On a reader the card must be as delivered: the zero DES key as master key, and no
 application 505253. The purse stays on it.
 
 Each step is printed as: what it is for, the card's command, how its data are protected;
-then the bytes to the card (>) and from it (<), and the result (=).
+then the bytes to the card (>) and from it (<), and the result (=). So --trace adds nothing.
 ";
 
 /// The layout of the purse, as the issuer and its terminals know it.
-mod layout {
+pub(crate) mod layout {
     use super::*;
 
     pub const BALANCE: i32 = 1000;
@@ -135,13 +135,28 @@ mod layout {
         }
         record
     }
+
+    /// What such a line says.
+    pub fn in_words(record: &[u8]) -> String {
+        let (fields, _) = record.as_chunks::<4>();
+        match fields {
+            [number, amount, balance, terminal] => format!(
+                "number {}, amount {}, balance {}, terminal {:X}",
+                u32::from_le_bytes(*number),
+                i32::from_le_bytes(*amount),
+                i32::from_le_bytes(*balance),
+                u32::from_le_bytes(*terminal),
+            ),
+            _ => "no line of the log".to_owned(),
+        }
+    }
 }
 
 use layout::Layout;
 
 /// The keys of one card, made from the issuer's master keys and the card's UID (AN10922). In a
 /// real system the master keys live in an HSM; here they are the example's.
-fn card_key(key_no: KeyNo, uid: Uid, aid: Aid) -> Outcome<Key> {
+pub(crate) fn card_key(key_no: KeyNo, uid: Uid, aid: Aid) -> Outcome<Key> {
     let masters = [
         b"purse master key",
         b"purse read key 1",
@@ -158,7 +173,7 @@ fn card_key(key_no: KeyNo, uid: Uid, aid: Aid) -> Outcome<Key> {
 }
 
 /// Nonces that repeat from run to run: good for looking at bytes and for nothing else.
-struct Repeating(u64);
+pub(crate) struct Repeating(pub u64);
 
 impl TryRng for Repeating {
     type Error = Infallible;
@@ -190,7 +205,11 @@ impl TryRng for Repeating {
 
 impl TryCryptoRng for Repeating {}
 
-fn personalise<R: TryCryptoRng>(desk: &mut Desk, layout: &Layout, rng: &mut R) -> Outcome<()> {
+pub(crate) fn personalise<R: TryCryptoRng>(
+    desk: &mut Desk,
+    layout: &Layout,
+    rng: &mut R,
+) -> Outcome<()> {
     let clear = "in clear";
     let maced = "reply MACed";
     let enciphered = "enciphered, reply MACed";
@@ -292,7 +311,7 @@ fn personalise<R: TryCryptoRng>(desk: &mut Desk, layout: &Layout, rng: &mut R) -
 }
 
 /// What a terminal does when a card is held to it; it knows layout and debiting key.
-fn purchase<R: TryCryptoRng>(
+pub(crate) fn purchase<R: TryCryptoRng>(
     desk: &mut Desk,
     layout: &Layout,
     uid: Uid,
@@ -355,7 +374,7 @@ fn purchase<R: TryCryptoRng>(
         "read the record back",
         "reply enciphered",
         machine,
-        |record| format!("{record:02X?}"),
+        |record| layout::in_words(record),
     )?;
     if read != record {
         return Err("the card holds another record than was written".into());

@@ -5,7 +5,12 @@
 //! command. May know: wire types. May not know a transport: reader failures are the driver's
 //! ([`crate::RunError`]).
 //!
-//! No error holds a key, a nonce, a MAC or data from the card.
+//! No error holds a key, a nonce, a MAC, or file data. Of what the card says they hold what the problem
+//! is: status bytes and words, lengths, and the value of a field that does not parse
+//! ([`WireError::Value`], [`WireError::StatusWord`]), such as a file number in a list.
+//!
+//! The text of an error is whole: it says the causes too, so there is no `source()` that would say them
+//! again.
 
 use crate::wire::{FileNo, Instruction, KeyNo, KeyType, Status, StatusWord, WireError};
 
@@ -55,7 +60,6 @@ pub struct Error {
     /// Whether the session cannot be used any more: select again, and authenticate.
     pub session_lost: bool,
     /// Why.
-    #[source]
     pub kind: ErrorKind,
 }
 
@@ -112,6 +116,15 @@ impl Error {
         }
     }
 
+    /// The status word of an answer that is not the native one: see [`ErrorKind::RefusedIso`].
+    #[must_use]
+    pub const fn status_word(&self) -> Option<StatusWord> {
+        match self.kind {
+            ErrorKind::RefusedIso(word) => Some(word),
+            _ => None,
+        }
+    }
+
     /// The status with which the card refused, if it did.
     #[must_use]
     pub const fn status(&self) -> Option<Status> {
@@ -128,7 +141,7 @@ impl Error {
 pub enum ErrorKind {
     /// The card's bytes have not the form they must have.
     #[error("the reply is malformed: {0}")]
-    Malformed(#[from] Malformed),
+    Malformed(Malformed),
     /// The card says no.
     #[error("the card refused with {0}: {cause}", cause = .0.cause())]
     Refused(Status),
@@ -138,9 +151,9 @@ pub enum ErrorKind {
     RefusedIso(StatusWord),
     /// The card's bytes have the right form but are not proved to be the card's.
     #[error("the reply is not authentic: {0}")]
-    Authenticity(#[from] Authenticity),
+    Authenticity(Authenticity),
     /// The caller asked for something that cannot be.
-    #[error("{0}")]
+    #[error(transparent)]
     Misuse(#[from] Misuse),
     /// The caller's random generator failed.
     #[error("the random generator failed")]
@@ -282,6 +295,11 @@ pub enum Misuse {
     /// Nothing is pending that could be committed or aborted.
     #[error("nothing has been changed in this transaction")]
     NothingPending,
+    /// The card has refused something after a change, and so has dropped the changes.
+    #[error(
+        "the card has dropped the changes of this transaction because it refused a command; select the application again and start over"
+    )]
+    TransactionBroken,
     /// No source tells how an EV1 session protects the reply to this ISO command.
     #[error(
         "no source tells how the card proves this ISO command in an EV1 session; use the native command"
@@ -292,8 +310,53 @@ pub enum Misuse {
     Invalid(&'static str),
 }
 
+impl From<Malformed> for ErrorKind {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<Authenticity> for ErrorKind {
+    fn from(authenticity: Authenticity) -> Self {
+        Self::Authenticity(authenticity)
+    }
+}
+
 impl From<WireError> for ErrorKind {
     fn from(error: WireError) -> Self {
         Self::Malformed(Malformed::Wire(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::error::Error as _;
+    use std::string::ToString as _;
+
+    /// Whoever prints an error and then its sources prints no cause twice.
+    #[test]
+    fn causes_are_said_once() {
+        let kinds = [
+            ErrorKind::from(WireError::Full),
+            Malformed::TooLong.into(),
+            Authenticity::MacWrong.into(),
+            Misuse::Parameter(WireError::Full).into(),
+            ErrorKind::Refused(Status::NoChanges),
+        ];
+        for kind in kinds {
+            let error = Error::after_sending(crate::wire::CommandCode::FreeMem, kind);
+            assert!(error.to_string().contains(&kind.to_string()));
+            assert!(error.source().is_none() && kind.source().is_none());
+            let run = crate::RunError::<core::fmt::Error>::Protocol(error);
+            assert!(run.source().is_none());
+        }
+        let run = crate::RunError::Transport {
+            command: crate::wire::CommandCode::FreeMem.into(),
+            outcome: Outcome::Unknown,
+            error: core::fmt::Error,
+        };
+        assert!(run.to_string().contains(&core::fmt::Error.to_string()));
+        assert!(run.source().is_none());
     }
 }

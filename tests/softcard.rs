@@ -9,6 +9,7 @@
     reason = "a test is allowed to fail loudly"
 )]
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use desfire_ev1::picc::{Card, FileContent, State};
-use desfire_ev1::wire::{Aid, FileNo, Uid};
+use desfire_ev1::wire::{Aid, FileNo, KeyFamily, KeyNo, Status, Uid};
+use desfire_ev1::{Key, Link, LinkFormat, Machine as _, Session, Transport};
 
 #[allow(dead_code, reason = "its main is not the test's")]
 #[path = "../examples/softcard.rs"]
@@ -164,6 +166,23 @@ impl Slot {
             assert!(announced > bytes.len() - 2, "{bytes:02X?}");
         }
         reset
+    }
+}
+
+/// The library's native frames over it.
+impl Link for Slot {
+    type Error = Infallible;
+
+    fn format(&self) -> LinkFormat {
+        LinkFormat::NATIVE
+    }
+}
+
+impl Transport for Slot {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Infallible> {
+        let heard = self.ask(command);
+        reply[..heard.len()].copy_from_slice(&heard);
+        Ok(heard.len())
     }
 }
 
@@ -365,6 +384,18 @@ fn reset_and_power_end_what_is_pending() {
         assert_eq!(slot.ask(&[0xC7]), [0x9D]);
         select_purse(&mut slot);
         assert_eq!(balance(&mut slot), 0);
+    }
+    // A session: the card enciphers its UID for nobody else.
+    for ending in [&[RESET][..], &[OFF, ON], &[ON]] {
+        slot.tell(RESET);
+        let key = Key::zero(KeyFamily::Des);
+        let handshake =
+            Session::new().authenticate_iso(KeyNo::MASTER, &key, &mut getrandom::SysRng);
+        let mut session = handshake.run(&mut slot).unwrap();
+        assert!(session.get_card_uid().run(&mut slot).is_ok());
+        ending.iter().for_each(|message| slot.tell(message));
+        let refused = session.get_card_uid().run(&mut slot).unwrap_err();
+        assert_eq!(refused.status(), Some(Status::AuthenticationError));
     }
     // To ask for the ATR ends nothing.
     assert_eq!(slot.ask(&[0x60]), VERSION);

@@ -109,13 +109,21 @@ pub enum AnyReader {
 /// A card on a reader of the PC/SC service: on the one whose name contains `name`, or on any.
 #[cfg(feature = "pcsc")]
 pub fn open_pcsc(name: Option<&str>) -> Outcome<AnyReader> {
-    use desfire_ev1::pcsc::PcscContext;
+    use std::time::Duration;
 
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+    use desfire_ev1::pcsc::{PcscContext, PcscError};
+
+    const PATIENCE: Duration = Duration::from_secs(15);
     let context = PcscContext::new()?;
-    eprintln!("put a card on the reader");
-    let card = context.wait_for_card(name, PATIENCE)?;
-    eprintln!("card on {}", card.reader());
+    let card = match context.wait_for_card(name, Duration::ZERO) {
+        Err(PcscError::NoCard { .. }) => {
+            eprintln!("Put a card on the reader ...");
+            context.wait_for_card(name, PATIENCE)?
+        }
+        Err(PcscError::ReaderBusy) => context.wait_for_card(name, PATIENCE)?,
+        found => found?,
+    };
+    eprintln!("Card on {}", card.reader());
     Ok(AnyReader::Pcsc(Box::new(card)))
 }
 

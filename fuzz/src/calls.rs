@@ -186,7 +186,7 @@ pub(crate) struct Call {
     /// Of the file; stated, unless `ask`.
     pub(crate) mode: CommMode,
     /// The mode is left to the library, which asks the card.
-    pub(crate) ask: bool,
+    ask: bool,
     /// Bytes that are read or written.
     pub(crate) len: usize,
     /// For [`Kind::Raw`].
@@ -226,6 +226,24 @@ impl Call {
             bytes.extend([raw.0, at(raw.1), 0]);
         }
         bytes
+    }
+
+    /// Whether the library is to find out the file's mode, by asking or from what it has heard.
+    pub(crate) fn leaves_mode(&self) -> bool {
+        self.ask
+            && matches!(
+                self.kind,
+                K::ReadData
+                    | K::ReadToEnd
+                    | K::ReadRecords
+                    | K::ReadAllRecords
+                    | K::GetValue
+                    | K::WriteData
+                    | K::WriteRecord
+                    | K::Credit
+                    | K::Debit
+                    | K::LimitedCredit
+            )
     }
 
     /// Whether the session goes with it.

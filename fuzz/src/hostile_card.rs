@@ -365,9 +365,14 @@ impl Line<'_, '_> {
         if self.blind {
             return self.input.chunk().to_vec();
         }
-        if code == 0xF5 && self.call.kind != Kind::GetFileSettings && self.call.ask {
-            self.asking = true;
-            return self.tell_settings(&params);
+        if self.call.leaves_mode() {
+            if code == 0xF5 {
+                self.asking = true;
+                return self.tell_settings(&params);
+            }
+            // It knows the settings from an earlier call.
+            self.blind = true;
+            return self.input.chunk().to_vec();
         }
         self.request.extend(&params);
         let whole = self.shape.request_len.unwrap_or(self.request.len());
@@ -580,10 +585,11 @@ impl Line<'_, '_> {
                 assert_eq!(buffer, &[0xEE; ROOM]);
             }
             Err(error) => {
-                let refused = error.outcome() == Outcome::Refused
-                    || error
-                        .protocol()
-                        .is_some_and(|error| error.status().is_some());
+                // A refusal in the middle of a write has an unknown outcome.
+                let refused = error.protocol().is_some_and(|error| {
+                    use desfire_ev1::error::ErrorKind::{Refused, RefusedIso};
+                    matches!(error.kind, Refused(_) | RefusedIso(_))
+                });
                 // What was learned is good, and forbids the call.
                 let unsent = error.outcome() == Outcome::NotSent
                     && error.protocol().is_some_and(|error| !error.while_asking);

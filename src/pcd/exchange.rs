@@ -1,9 +1,9 @@
 //! One command as a machine: bytes out, bytes in, no I/O.
 //!
-//! For: cutting a protected request into frames, collecting the frames of a reply, and the rule
-//! that a session is lost while an exchange is out. May know: frames, status bytes, that there
-//! is a channel. May not know: what the channel does, what a command means, any transport. This
-//! is the only place that knows `AF` outside the handshake.
+//! For: the steps of a command, asking for a file's settings before it where they are needed, and the
+//! rule that a session is lost while an exchange is out. May know: that there is a round of frames
+//! ([`super::round`]) and a session. May not know: what is in a frame, what the channel does, what a
+//! command means, any transport.
 //!
 //! | state | card answers | then |
 //! |---|---|---|
@@ -16,16 +16,12 @@ use zeroize::Zeroize as _;
 
 use crate::error::{Error, ErrorKind, Malformed, Misuse, Outcome};
 #[cfg(feature = "split")]
-use crate::pcd::channel::RequestProtection;
-use crate::pcd::channel::{Channel, Incoming, ReplyProtection, Request, Sealed, TAIL};
+use crate::pcd::channel::{ReplyProtection, RequestProtection, TAIL};
 use crate::pcd::command::{Command, FileCommand, GetFileSettings, Scratch};
-use crate::pcd::protection::Protection;
+use crate::pcd::round::{Heard, Round};
 use crate::pcd::session::{Inner, Session};
-use crate::wire::frame::{FrameBuffer, MAX_COMMAND, MAX_PAYLOAD};
-use crate::wire::{
-    CommMode, CommandCode, FileNo, FileSettings, Framing, Instruction, ReplyFrame, Status,
-    StatusWord, WireError, Writer,
-};
+use crate::wire::frame::MAX_COMMAND;
+use crate::wire::{CommMode, CommandCode, FileNo, FileSettings, Framing, Instruction, WireError};
 
 /// How a link wants its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,9 +191,9 @@ pub struct Exchange<H: Holder, C: Command> {
     state: State,
     /// The command itself has gone out, or may have.
     sent: bool,
-    /// Whether changes were pending before this command.
-    pending_before: bool,
     round: Round,
+    /// The answer to GetFileSettings.
+    asked: [u8; GetFileSettings::REPLY_LEN],
 }
 
 impl<H: Holder, C: Command> Exchange<H, C> {
@@ -208,8 +204,8 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             command,
             state: State::Fresh,
             sent: false,
-            pending_before: false,
             round: Round::new(),
+            asked: [0; GetFileSettings::REPLY_LEN],
         }
     }
 
@@ -233,8 +229,6 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         let protection = command.protection(inner)?;
         self.round.begin(&mut inner.channel, command, protection)?;
         inner.busy = true;
-        self.pending_before = inner.place.pending;
-        inner.place.pending |= command.leaves_pending(inner);
         self.state = State::Running;
         self.sent = true;
         Ok(())
@@ -267,9 +261,6 @@ impl<H: Holder, C: Command> Exchange<H, C> {
             error.outcome = Outcome::NotSent;
             error.while_asking = true;
         } else if refused {
-            // The card drops a transaction with any error, and this command has added nothing.
-            let nothing = kind == ErrorKind::Refused(Status::NoChanges);
-            inner.place.pending = self.pending_before && !nothing;
             let half_done = self.round.continued
                 && self
                     .command
@@ -279,7 +270,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                 error.outcome = Outcome::Unknown;
             }
         }
-        inner.after_failure(refused);
+        inner.after_failure(kind, refused);
         error.session_lost = H::OWNED || inner.ready().is_err();
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
@@ -293,7 +284,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
     fn learn(&mut self, reply: &[u8]) -> Result<bool, ErrorKind> {
         let inner = self.holder.inner();
         // The answer is short, but may be cut like any other.
-        let mut settings = self.round.asked;
+        let mut settings = self.asked;
         let done = match self.round.hear(reply)? {
             Heard::SendOn => return Err(Malformed::TooLong.into()),
             Heard::More(payload) => {
@@ -312,7 +303,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                 true
             }
         };
-        self.round.asked = settings;
+        self.asked = settings;
         Ok(done)
     }
 
@@ -344,8 +335,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
     }
 
     fn transmit(&mut self) -> Result<Step<'_, C::Output>, Error> {
-        // `Round` never makes more payload than a frame holds.
-        if self.round.outgoing.1 > MAX_PAYLOAD {
+        if self.round.overflows() {
             return Err(self.fail(Misuse::Parameter(WireError::Full).into()));
         }
         let code = self.code;
@@ -387,6 +377,9 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                     .round
                     .open(&mut inner.channel, command.buffer())
                     .map_err(explain)?;
+                if command.leaves_pending(inner) {
+                    inner.place.changed();
+                }
                 let output = command.finish(inner, len)?;
                 // What the command collected in itself is decoded; a caller's buffer is not there
                 // any more.
@@ -400,6 +393,12 @@ impl<H: Holder, C: Command> Exchange<H, C> {
 impl<H: Holder, C: FileCommand> Exchange<H, C> {
     /// States the communication mode instead of taking it from the file's settings and rights.
     /// Saves the GetFileSettings that is sent otherwise when the session does not know the file.
+    ///
+    /// With the wrong mode the card refuses, or the answer is not authentic, and the session is lost. A
+    /// write of several frames may be left half done: a card that waits for a MAC or padding that does
+    /// not come says that it wants more, which is [`crate::error::Malformed::EmptyFrame`] and
+    /// [`Outcome::Unknown`]; in a standard file the frames before may have been written. The chain hangs
+    /// until the next command, which the card answers with `CA`.
     ///
     /// In a D40 session GetFileSettings is not authenticated: whoever controls the link can make
     /// a file look plain. A program that knows the mode should say it here, or once with
@@ -543,12 +542,14 @@ impl<H: Holder, C: Command> Foreseen for Exchange<H, C> {
     }
 
     fn sending(&self) -> bool {
-        let sealed = self.round.sealed.as_ref();
-        sealed.is_some_and(|sealed| sealed.remaining() > 0)
+        self.round.sending()
     }
 
     fn foresee(&mut self, data: &[u8], out: &mut [u8]) -> Result<usize, Misuse> {
-        self.holder.inner().channel.foresee(self.round.reply, data, out)
+        self.holder
+            .inner()
+            .channel
+            .foresee(self.round.protection(), data, out)
     }
 
     fn leave_open(&mut self) {
@@ -566,181 +567,5 @@ impl<H: Holder, C: Command> Drop for Exchange<H, C> {
             // Dropped in the middle. The error goes nowhere; what counts is what it does.
             let _ = self.fail(Misuse::SessionLost.into());
         }
-    }
-}
-
-/// One request and its reply, frame by frame.
-struct Round {
-    frame: FrameBuffer,
-    /// Code and payload length of the frame that is to go out.
-    outgoing: (CommandCode, usize),
-    format: LinkFormat,
-    sealed: Option<Sealed>,
-    reply: ReplyProtection,
-    /// What did not fit into the command's buffer.
-    tail: [u8; TAIL],
-    received: usize,
-    /// More than one frame of the request has gone out.
-    continued: bool,
-    /// The answer to GetFileSettings.
-    asked: [u8; GetFileSettings::REPLY_LEN],
-}
-
-/// What a reply frame means for the round.
-enum Heard<'a> {
-    SendOn,
-    More(&'a [u8]),
-    Done(&'a [u8]),
-}
-
-impl Round {
-    const fn new() -> Self {
-        Self {
-            frame: FrameBuffer::new(),
-            outgoing: (CommandCode::AdditionalFrame, 0),
-            format: LinkFormat::NATIVE,
-            sealed: None,
-            reply: ReplyProtection::Standard,
-            tail: [0; TAIL],
-            received: 0,
-            continued: false,
-            asked: [0; GetFileSettings::REPLY_LEN],
-        }
-    }
-
-    fn wipe(&mut self) {
-        self.tail.zeroize();
-        self.frame.payload_mut().zeroize();
-        self.sealed = None;
-    }
-
-    fn frame(&mut self) -> Result<&[u8], Misuse> {
-        let (code, len) = self.outgoing;
-        self.frame
-            .finish(self.format.framing, code, len)
-            .map_err(Misuse::Parameter)
-    }
-
-    /// Seals the command and makes its first frame ready. If it returns an error, the channel is as
-    /// it was.
-    fn begin<C: Command>(
-        &mut self,
-        channel: &mut Channel,
-        command: &C,
-        protection: Protection<'_>,
-    ) -> Result<(), Misuse> {
-        channel.check(protection.reply)?;
-        let mut scratch = Scratch::default();
-        let data = command.data(&mut scratch);
-        let capacity = self.format.payload_capacity();
-        let mut header = Writer::new(self.frame.payload_mut());
-        command.header(&mut header)?;
-        let header_len = header.written();
-        let sealed_len = channel.sealed_len(data.len(), protection.request);
-        let needed = if C::CHAINS {
-            // A frame without room would go out for ever.
-            header_len.max(sealed_len.min(1))
-        } else {
-            header_len.saturating_add(sealed_len)
-        };
-        if needed > capacity {
-            return Err(Misuse::TransportTooNarrow {
-                needed,
-                available: capacity,
-            });
-        }
-        let (header, room) = self
-            .frame
-            .payload_mut()
-            .get_mut(..capacity)
-            .and_then(|payload| payload.split_at_mut_checked(header_len))
-            .unwrap_or_default();
-        let request = Request {
-            code: command.code().to_byte(),
-            header,
-            data,
-        };
-        let mut sealed = channel.seal(request, protection.request)?;
-        let len = channel.take(&mut sealed, data, room);
-        self.sealed = Some(sealed);
-        self.reply = protection.reply;
-        self.received = 0;
-        self.outgoing = (command.code(), header_len.saturating_add(len));
-        Ok(())
-    }
-
-    /// The next frame of a request that is not out yet.
-    fn send_on(&mut self, channel: &mut Channel, data: &[u8]) {
-        let capacity = self.format.payload_capacity();
-        let room = self.frame.payload_mut().get_mut(..capacity);
-        let len = match (&mut self.sealed, room) {
-            (Some(sealed), Some(room)) => channel.take(sealed, data, room),
-            _ => 0,
-        };
-        self.outgoing = (CommandCode::AdditionalFrame, len);
-        self.continued = true;
-    }
-
-    /// Asks for the next frame of a reply.
-    const fn ask_on(&mut self) {
-        self.outgoing = (CommandCode::AdditionalFrame, 0);
-    }
-
-    /// Parses a reply frame: the status comes first, whatever was to be expected.
-    fn hear<'r>(&self, reply: &'r [u8]) -> Result<Heard<'r>, ErrorKind> {
-        let reply = ReplyFrame::parse(self.format.framing, reply).map_err(|error| match error {
-            // Not the card's answer to a wrapped command, but an answer.
-            WireError::StatusWord(sw) if sw != StatusWord::OK => ErrorKind::RefusedIso(sw),
-            error => error.into(),
-        })?;
-        let sending = self
-            .sealed
-            .as_ref()
-            .is_some_and(|sealed| sealed.remaining() > 0);
-        match (reply.status, sending) {
-            (Status::AdditionalFrame, true) if reply.payload.is_empty() => Ok(Heard::SendOn),
-            (Status::AdditionalFrame, true) => Err(Malformed::DataTooEarly.into()),
-            (Status::AdditionalFrame, false) if reply.payload.is_empty() => {
-                Err(Malformed::EmptyFrame.into())
-            }
-            (Status::AdditionalFrame, false) => Ok(Heard::More(reply.payload)),
-            (Status::Ok, true) => Err(Malformed::FinishedTooEarly.into()),
-            (Status::Ok, false) => Ok(Heard::Done(reply.payload)),
-            (status, _) => Err(ErrorKind::Refused(status)),
-        }
-    }
-
-    /// Keeps what a reply frame brought: in the buffer as long as there is room, then in the
-    /// tail. As every frame brings at least one byte, this also bounds the number of frames.
-    fn collect(&mut self, buffer: &mut [u8], payload: &[u8]) -> Result<(), ErrorKind> {
-        let end = self.received.saturating_add(payload.len());
-        if end > buffer.len().saturating_add(TAIL) {
-            return Err(Malformed::TooLong.into());
-        }
-        let (_, free) = buffer
-            .split_at_mut_checked(self.received)
-            .unwrap_or_default();
-        let (to_buffer, to_tail) = payload.split_at(free.len().min(payload.len()));
-        for (to, from) in free.iter_mut().zip(to_buffer) {
-            *to = *from;
-        }
-        let in_tail = self.received.saturating_sub(buffer.len());
-        for (to, from) in self.tail.iter_mut().skip(in_tail).zip(to_tail) {
-            *to = *from;
-        }
-        self.received = end;
-        Ok(())
-    }
-
-    /// Opens the complete reply; its data are at the front of the buffer.
-    fn open(&mut self, channel: &mut Channel, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
-        channel.open(
-            self.reply,
-            Incoming {
-                buffer,
-                tail: &mut self.tail,
-                len: self.received,
-            },
-        )
     }
 }

@@ -137,6 +137,11 @@ impl Codec {
         Self(channel)
     }
 
+    /// Goes back to an IV, to do the same again; nothing happens in D40.
+    pub fn rewind(&mut self, iv: &[u8]) {
+        self.0.set_iv(Iv::from_slice(iv));
+    }
+
     /// The IV reached so far; nothing in D40.
     #[must_use]
     pub fn iv(&self) -> Option<&[u8]> {
@@ -188,7 +193,11 @@ impl Codec {
             },
         };
         let mut tail = [0; TAIL];
-        for (to, from) in buffer.iter_mut().chain(&mut tail).zip(payload) {
+        let (to_buffer, to_tail) = payload.split_at(buffer.len().min(payload.len()));
+        for (to, from) in buffer.iter_mut().zip(to_buffer) {
+            *to = *from;
+        }
+        for (to, from) in tail.iter_mut().zip(to_tail) {
             *to = *from;
         }
         self.0.open(

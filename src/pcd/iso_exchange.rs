@@ -88,7 +88,7 @@ impl<H: Holder, C: IsoCommand> IsoExchange<H, C> {
         }
         self.frame.zeroize();
         let inner = self.holder.inner();
-        inner.after_failure(error.outcome == Outcome::Refused);
+        inner.after_failure(kind, error.outcome == Outcome::Refused);
         error.session_lost = H::OWNED || inner.ready().is_err();
         error
     }

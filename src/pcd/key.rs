@@ -54,6 +54,9 @@ pub enum KeyError {
         "diversification takes 1 to 31 bytes for AES and 1 to 15 for 2K3DES and 3K3DES, and there is no rule for DES"
     )]
     DiversificationInput,
+    /// A text is not two hex digits for each byte.
+    #[error("a key is written as hex digits, two for each byte")]
+    Hex,
     /// The number of bytes does not fit the type.
     #[error("a {key_type} key has {expected} bytes, not {found}")]
     Length {
@@ -146,7 +149,53 @@ impl Key {
         }
     }
 
+    /// The same from hex digits, as people write keys: two for each byte, nothing between them.
+    ///
+    /// ```
+    /// use desfire_ev1::{Key, wire::KeyType};
+    ///
+    /// let key = Key::from_hex(KeyType::Aes, "00112233445566778899aabbccddeeff")?;
+    /// assert_eq!(key.key_type(), KeyType::Aes);
+    /// assert!(Key::from_hex(KeyType::Des, "0011").is_err());
+    /// # Ok::<(), desfire_ev1::KeyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`KeyError`], which holds nothing of the text.
+    pub fn from_hex(key_type: KeyType, text: &str) -> Result<Self, KeyError> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Ok(byte - b'0'),
+            b'a'..=b'f' => Ok(byte - b'a' + 10),
+            b'A'..=b'F' => Ok(byte - b'A' + 10),
+            _ => Err(KeyError::Hex),
+        };
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        // One byte more than any key has: with it no length of a key is right.
+        let mut bytes = Zeroizing::new([0; 25]);
+        if !rest.is_empty() {
+            return Err(KeyError::Hex);
+        }
+        for ([high, low], place) in pairs.iter().zip(bytes.iter_mut()) {
+            *place = digit(*high)? << 4 | digit(*low)?;
+        }
+        let key = bytes.get(..pairs.len()).unwrap_or(bytes.as_ref());
+        Self::from_slice(key_type, key).map_err(|error| match error {
+            KeyError::Length {
+                key_type, expected, ..
+            } => KeyError::Length {
+                key_type,
+                expected,
+                found: pairs.len(),
+            },
+            error => error,
+        })
+    }
+
     /// The key of a card in delivery state and of a new application: all zero, version 0.
+    ///
+    /// Of the DES family it is a single DES key, since its halves are equal. For
+    /// [`KeyFamily::Unknown`], which no EV1 card has, it is that one too: a program that has the family
+    /// from a card looks first.
     #[must_use]
     pub fn zero(family: KeyFamily) -> Self {
         let key_type = match family {
@@ -209,6 +258,31 @@ impl Key {
         }
     }
 
+    /// Whether both are the same key of the same version, compared in constant time.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let same = self.bytes.ct_eq(&other.bytes) & self.version().ct_eq(&other.version());
+        self.key_type == other.key_type && same.into()
+    }
+
+    /// The key with which an application of `family` starts once this one is the card's default
+    /// key (see [`crate::Session::set_default_key`]): its first 16 or 24 bytes, filled up with zeros.
+    /// The version goes along in AES applications; in others it is in the bits, as ever.
+    ///
+    /// Source: liblogicalaccess alone; not recorded.
+    ///
+    /// # Errors
+    /// [`KeyError::Ambiguous`] if the halves of the 2K3DES key that results differ in low bits only.
+    pub fn in_new_application(&self, family: KeyFamily) -> Result<Self, KeyError> {
+        let mut sixteen = Zeroizing::new([0; 16]);
+        sixteen.copy_from_slice(self.bytes.get(..16).unwrap_or_default());
+        match family {
+            KeyFamily::Des | KeyFamily::Unknown => Self::two_key_3des(*sixteen),
+            KeyFamily::ThreeKey3Des => Ok(Self::three_key_3des(self.bytes)),
+            KeyFamily::Aes => Ok(Self::aes(*sixteen).with_version(self.version())),
+        }
+    }
+
     /// The bytes as the card stores them and ChangeKey sends them: 16, or 24 for 3K3DES.
     pub(in crate::pcd) fn stored(&self) -> &[u8] {
         self.bytes
@@ -222,10 +296,7 @@ impl Key {
     }
 
     /// A session key from its bytes; the caller wipes its own copy.
-    pub(crate) fn from_session_bytes(
-        key_type: KeyType,
-        bytes: &Zeroizing<[u8; 24]>,
-    ) -> Self {
+    pub(crate) fn from_session_bytes(key_type: KeyType, bytes: &Zeroizing<[u8; 24]>) -> Self {
         Self::new(key_type, **bytes)
     }
 }
@@ -308,6 +379,27 @@ mod tests {
             ));
         }
         assert_eq!(Key::zero(KeyFamily::ThreeKey3Des).stored(), [0; 24]);
+    }
+
+    #[test]
+    fn sameness_and_default_keys() {
+        let aes = Key::aes([5; 16]).with_version(3);
+        assert!(aes.is_same_as(&aes.clone()));
+        assert!(!aes.is_same_as(&Key::aes([5; 16])));
+        assert!(!aes.is_same_as(&Key::aes([4; 16]).with_version(3)));
+        assert!(!Key::zero(KeyFamily::Aes).is_same_as(&Key::zero(KeyFamily::Des)));
+        let des = aes.in_new_application(KeyFamily::Des).unwrap();
+        assert_eq!((des.key_type(), des.version()), (KeyType::Des, 0xFF));
+        let long = aes.in_new_application(KeyFamily::ThreeKey3Des).unwrap();
+        assert_eq!(
+            (&long.stored()[..16], &long.stored()[16..]),
+            (&[5; 16][..], &[0; 8][..])
+        );
+        assert!(
+            aes.in_new_application(KeyFamily::Aes)
+                .unwrap()
+                .is_same_as(&aes)
+        );
     }
 
     #[test]

@@ -9,10 +9,11 @@
 //! | `channel` | secure messaging | crypto |
 //! | `protection` | which protection applies | settings and rights |
 //! | [`command`] | one file per command | protection |
-//! | `exchange`, `iso_exchange` | one command as a machine | channel, frames |
+//! | `round` | one request and its reply in frames | channel, frames |
+//! | `exchange`, `iso_exchange` | one command as a machine | round, channel |
 //! | `session` | what is known of the card | exchange |
 //! | `transaction` | changes that belong together | session |
-//! | `driver` | I/O | machines |
+//! | `driver` | I/O, and procedures of several machines | machines |
 //! | `pcsc` | PC/SC readers | driver |
 //!
 //! What is not re-exported is visible in here only: the software card cannot borrow it.
@@ -31,11 +32,14 @@ mod key;
 #[cfg(feature = "pcsc")]
 pub mod pcsc;
 mod protection;
+mod round;
 mod session;
 mod transaction;
 
 pub use auth::{Authenticate, AuthenticateIso7816, Messaging, SessionKey};
 pub use driver::{AsyncTransport, Faulty, Link, Passing, Procedure, RunError, Traced, Transport};
+#[cfg(feature = "provision")]
+pub(crate) use driver::{Ready, finish};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};

@@ -120,63 +120,77 @@ impl FileAccess {
     }
 }
 
-/// What the session remembers of a file.
+/// What the session remembers of a file: bytes without gaps, see [`FileCache`].
 #[derive(Clone, Copy)]
 pub(in crate::pcd) struct KnownFile {
     comm: CommByte,
     rights: [u8; 2],
     free_get_value: bool,
     kind: Kind,
+    /// Of a data file or of a record.
+    size: U24,
     /// Stated by the caller, or heard in an EV1 session.
     proved: bool,
 }
 
-/// What a file holds, and how much of it.
-#[derive(Clone, Copy)]
+/// What a file holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// So many bytes, whose writes are valid at once.
-    Standard(U24),
-    /// So many bytes, whose writes wait for a commit.
-    Backup(U24),
-    /// Records of so many bytes.
-    Records(U24),
+    /// Nothing is remembered.
+    Unknown,
+    /// Bytes whose writes are valid at once.
+    Standard,
+    /// Bytes whose writes wait for a commit.
+    Backup,
+    Records,
     Other,
 }
 
 impl KnownFile {
+    const UNKNOWN: Self = Self {
+        comm: CommByte(0),
+        rights: [0; 2],
+        free_get_value: false,
+        kind: Kind::Unknown,
+        size: U24::ZERO,
+        proved: false,
+    };
+
     /// Whether writes to it are valid at once.
     pub(in crate::pcd) const fn is_standard(&self) -> bool {
-        matches!(self.kind, Kind::Standard(_))
+        matches!(self.kind, Kind::Standard)
     }
 
     /// The size of a data file.
     pub(in crate::pcd) const fn size(&self) -> Option<U24> {
         match self.kind {
-            Kind::Standard(size) | Kind::Backup(size) => Some(size),
-            Kind::Records(_) | Kind::Other => None,
+            Kind::Standard | Kind::Backup => Some(self.size),
+            _ => None,
         }
     }
 
     /// The size of a record.
     pub(in crate::pcd) const fn record_size(&self) -> Option<U24> {
         match self.kind {
-            Kind::Records(size) => Some(size),
+            Kind::Records => Some(self.size),
             _ => None,
         }
     }
 
     fn new(settings: &FileSettings, proved: bool) -> Self {
+        let (kind, size) = match settings.detail {
+            FileDetail::StandardData { size } => (Kind::Standard, size),
+            FileDetail::BackupData { size } => (Kind::Backup, size),
+            FileDetail::LinearRecord { record_size, .. }
+            | FileDetail::CyclicRecord { record_size, .. } => (Kind::Records, record_size),
+            FileDetail::Value { .. } | FileDetail::Other { .. } => (Kind::Other, U24::ZERO),
+        };
         Self {
             proved,
             comm: settings.comm,
             rights: settings.rights.to_bytes(),
-            kind: match settings.detail {
-                FileDetail::StandardData { size } => Kind::Standard(size),
-                FileDetail::BackupData { size } => Kind::Backup(size),
-                FileDetail::LinearRecord { record_size, .. }
-                | FileDetail::CyclicRecord { record_size, .. } => Kind::Records(record_size),
-                FileDetail::Value { .. } | FileDetail::Other { .. } => Kind::Other,
-            },
+            kind,
+            size,
             free_get_value: matches!(
                 settings.detail,
                 FileDetail::Value { flags, .. } if flags.contains(ValueFlags::FREE_GET_VALUE)
@@ -211,35 +225,67 @@ impl KnownFile {
     }
 }
 
+impl FileSettings {
+    /// The mode in which ReadData or ReadRecords brings this file's data to who has authenticated with
+    /// `key`; nothing if the card would refuse.
+    ///
+    /// ```
+    /// use desfire_ev1::wire::{CommMode, FileSettings, KeyNo};
+    ///
+    /// // MACed; Read 1, Write 2, Read&Write free, Change 0.
+    /// let settings = FileSettings::decode(&[0x00, 0x01, 0xE0, 0x12, 0x20, 0x00, 0x00])?;
+    /// let key = |number| KeyNo::new(number).ok();
+    /// assert_eq!(settings.reading_mode(key(1)), Some(CommMode::Mac));
+    /// // Read&Write is free: plain, whatever the file's mode.
+    /// assert_eq!(settings.reading_mode(key(0)), Some(CommMode::Plain));
+    /// # Ok::<(), desfire_ev1::wire::WireError>(())
+    /// ```
+    #[must_use]
+    pub fn reading_mode(&self, key: Option<KeyNo>) -> Option<CommMode> {
+        KnownFile::new(self, true).mode_for(Operation::Read, key)
+    }
+
+    /// The same for WriteData and WriteRecord.
+    #[must_use]
+    pub fn writing_mode(&self, key: Option<KeyNo>) -> Option<CommMode> {
+        KnownFile::new(self, true).mode_for(Operation::Write, key)
+    }
+}
+
 /// What the session remembers of all files of the application.
+///
+/// Every byte of it is always written. In an array of `Option`s those of the `None`s would be whatever
+/// lay on the stack, which has been found to be a piece of the session key.
 #[derive(Clone)]
-pub(in crate::pcd) struct FileCache([Option<KnownFile>; 32]);
+pub(in crate::pcd) struct FileCache([KnownFile; 32]);
 
 impl FileCache {
-    pub(in crate::pcd) const EMPTY: Self = Self([None; 32]);
+    pub(in crate::pcd) const EMPTY: Self = Self([KnownFile::UNKNOWN; 32]);
 
     pub(in crate::pcd) fn get(&self, file: FileNo) -> Option<&KnownFile> {
         self.0
             .get(usize::from(file.number()))
-            .and_then(Option::as_ref)
+            .filter(|known| known.kind != Kind::Unknown)
     }
 
     pub(in crate::pcd) fn put(&mut self, file: FileNo, settings: &FileSettings, proved: bool) {
         if let Some(place) = self.0.get_mut(usize::from(file.number())) {
-            *place = Some(KnownFile::new(settings, proved));
+            *place = KnownFile::new(settings, proved);
         }
     }
 
     /// Forgets what was heard without proof that it is the card's.
     pub(in crate::pcd) fn forget_unproved(&mut self) {
         for place in &mut self.0 {
-            *place = place.filter(|known| known.proved);
+            if !place.proved {
+                *place = KnownFile::UNKNOWN;
+            }
         }
     }
 
     pub(in crate::pcd) fn forget(&mut self, file: FileNo) {
         if let Some(place) = self.0.get_mut(usize::from(file.number())) {
-            *place = None;
+            *place = KnownFile::UNKNOWN;
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::pcd::channel::{DataLength, Incoming, ReplyProtection, TAIL};
 use crate::pcd::crypto::cipher::Iv;
 use crate::pcd::key::Key;
 use crate::pcd::protection::FileCache;
-use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType};
+use crate::wire::{Aid, AuthScheme, FileNo, FileSettings, KeyNo, KeyType, Status};
 
 /// Mark of a session without authentication.
 #[derive(Debug)]
@@ -79,8 +79,18 @@ pub struct Inner {
 pub(in crate::pcd) struct Place {
     pub(in crate::pcd) level: Level,
     pub(in crate::pcd) files: FileCache,
-    /// Changes may be waiting for CommitTransaction; they outlive an authentication.
-    pub(in crate::pcd) pending: bool,
+    /// Outlives an authentication.
+    pub(in crate::pcd) pending: Pending,
+}
+
+/// What may be waiting for CommitTransaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pcd) enum Pending {
+    Nothing,
+    Changes,
+    /// There were changes, and then the card refused something: it has dropped them. What has been
+    /// changed since would be only a part of what belongs together.
+    Broken,
 }
 
 /// What is selected.
@@ -97,13 +107,24 @@ impl Place {
         self.level == Level::Picc
     }
 
+    /// Something now waits for CommitTransaction.
+    pub(in crate::pcd) fn changed(&mut self) {
+        if self.pending == Pending::Nothing {
+            self.pending = Pending::Changes;
+        }
+    }
+
     /// Where nothing is known but what is selected.
     #[cfg(feature = "split")]
     pub(in crate::pcd) const fn selecting(aid: Aid) -> Self {
         Self {
-            level: if aid.is_picc() { Level::Picc } else { Level::Application(aid) },
+            level: if aid.is_picc() {
+                Level::Picc
+            } else {
+                Level::Application(aid)
+            },
             files: FileCache::EMPTY,
-            pending: false,
+            pending: Pending::Nothing,
         }
     }
 
@@ -136,12 +157,16 @@ impl Inner {
         }
     }
 
-    /// An exchange has ended in an error. Without authentication a refusal changes nothing:
-    /// there is no chain that could have broken.
-    pub(in crate::pcd) fn after_failure(&mut self, refused: bool) {
+    /// An exchange has ended in an error. Without authentication a refusal breaks no chain, and the
+    /// session goes on; but the card drops a transaction with any error.
+    pub(in crate::pcd) fn after_failure(&mut self, kind: ErrorKind, refused: bool) {
         self.busy = false;
         if !(matches!(self.channel, Channel::Open) && refused) {
             self.lose();
+        } else if kind == ErrorKind::Refused(Status::NoChanges) {
+            self.place.pending = Pending::Nothing;
+        } else if self.place.pending == Pending::Changes {
+            self.place.pending = Pending::Broken;
         }
     }
 
@@ -149,7 +174,7 @@ impl Inner {
     pub(in crate::pcd) fn lose(&mut self) {
         self.channel = Channel::Lost;
         self.place.files = FileCache::EMPTY;
-        self.place.pending = false;
+        self.place.pending = Pending::Nothing;
     }
 
     /// Remembers a file's settings as the card has told them. Only in an EV1 session they are
@@ -172,7 +197,9 @@ impl Inner {
 
     /// Neither authentication nor changes that wait.
     pub(in crate::pcd) const fn nothing_open(&self) -> bool {
-        matches!(self.channel, Channel::Open) && !self.busy && !self.place.pending
+        matches!(self.channel, Channel::Open)
+            && !self.busy
+            && matches!(self.place.pending, Pending::Nothing)
     }
 
     pub(in crate::pcd) const fn require_no_ev1_session(&self) -> Result<(), Misuse> {
@@ -199,6 +226,10 @@ impl Session<Unauthenticated> {
 
     /// For a card on which `selected` is known to be selected and nobody is authenticated, for
     /// instance because another program has selected it.
+    ///
+    /// Not for going on after a failure: changes may be pending on the card, and under D40 a refusal,
+    /// of [`Session::change_key_in_use`] for instance, need not have ended the card's authentication,
+    /// so that it would go on enciphering what this session takes for plain. Select again instead.
     #[must_use]
     pub const fn at_level(selected: Aid) -> Self {
         Self::at(if selected.is_picc() {
@@ -224,7 +255,7 @@ impl Session<Unauthenticated> {
                 place: Place {
                     level,
                     files: FileCache::EMPTY,
-                    pending: false,
+                    pending: Pending::Nothing,
                 },
             },
             state: PhantomData,
@@ -296,7 +327,11 @@ impl Session<Authenticated> {
         } else {
             ReplyProtection::Mac
         };
-        let incoming = Incoming { buffer, tail: &mut tail, len: payload.len() };
+        let incoming = Incoming {
+            buffer,
+            tail: &mut tail,
+            len: payload.len(),
+        };
         self.inner.channel.open(protection, incoming) == Ok(room)
     }
 
@@ -330,6 +365,11 @@ impl<S> Session<S> {
     /// Whether EV1 messaging protects it: a MAC over every command and reply.
     pub(crate) const fn is_ev1(&self) -> bool {
         matches!(self.inner.channel, Channel::Ev1(_))
+    }
+
+    /// Whether changes may be waiting for CommitTransaction.
+    pub(crate) const fn has_pending(&self) -> bool {
+        !matches!(self.inner.place.pending, Pending::Nothing)
     }
 
     /// Tells the session the settings of a file, so that it needs not ask the card for them.
@@ -433,5 +473,51 @@ impl<S> fmt::Debug for Session<S> {
             .field("key_in_use", &self.inner.key_no())
             .field("lost", &self.is_lost())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pcd::command::testing::{native, session};
+    use crate::pcd::crypto::cipher::testing::schedules;
+    use crate::pcd::exchange::{LinkFormat, Machine as _};
+    use crate::pcd::key::Key;
+    use crate::wire::{AccessRights, AuthScheme, CommMode, FileNo, U24};
+
+    /// RFDoorLock's recording, part 17, from the handshake to the first read.
+    #[test]
+    fn key_schedules_are_set_up_by_handshakes_and_by_nothing_else() {
+        let key = Key::aes([
+            0x10, 0x18, 0x20, 0x28, 0x30, 0x38, 0x40, 0x48, 0x50, 0x58, 0x60, 0x68, 0x70, 0x78,
+            0x80, 0x88,
+        ]);
+        let before = schedules();
+        let opened = || {
+            session(
+                AuthScheme::Aes,
+                &key,
+                "40e7d27174cba675e8efbab99c530e3d",
+                "626ffbd45caf334acca45599304f5b17",
+                1,
+            )
+        };
+        let (mut reading, mut writing) = (opened(), opened());
+        assert!(schedules() > before, "the counter counts");
+        let before = schedules();
+        let (file, rights) = (FileNo::new(5).unwrap(), AccessRights::from_bytes([0x11, 0]));
+        let size = U24::new(0x50).unwrap();
+        let create = reading.create_std_data_file(file, None, CommMode::Plain, rights, size);
+        native(create, &[("cd05001100500000", "00a75316ad1596b953")]).unwrap();
+        native(reading.get_file_ids(), &[("6f", "00052d5ff67ffec9d2d3")]).unwrap();
+        let mut buffer = [0; 32];
+        let read = reading.read_data(file, 0..32, &mut buffer);
+        let reply = "00".repeat(49);
+        let read = read.comm_mode(CommMode::Enciphered);
+        assert!(native(read, &[("bd05000000200000", &reply)]).is_err());
+        let write = writing.write_data(file, 0, &[7; 100]);
+        let mut write = write.comm_mode(CommMode::Enciphered);
+        let sent = write.start(LinkFormat::NATIVE).unwrap();
+        assert_eq!(sent.len(), 60);
+        assert_eq!(schedules(), before);
     }
 }

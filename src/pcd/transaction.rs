@@ -8,14 +8,14 @@ use core::ops::{Deref, DerefMut};
 use crate::error::Misuse;
 use crate::pcd::command::{AbortTransaction, CommitTransaction};
 use crate::pcd::exchange::Exchange;
-use crate::pcd::session::Session;
+use crate::pcd::session::{Pending, Session};
 
 /// Changes to backup, value and record files that become valid together or not at all.
 ///
 /// Made by [`Session::transaction`]; it is the session for as long as it lives. End it with
-/// [`Transaction::commit`] or [`Transaction::abort`]. If it is dropped while changes are pending,
-/// the session is lost: selecting an application again drops the changes on the card too, and no
-/// later commit can make them valid by accident.
+/// [`Transaction::commit`] or [`Transaction::abort`]. If it is dropped while changes are pending, or
+/// after the card has dropped them with a refusal, the session is lost: selecting an application again
+/// drops the changes on the card too, and no later commit can make them valid by accident.
 ///
 /// A commit whose answer does not come back ends in [`crate::Outcome::Unknown`]: the changes may be
 /// valid. Look at the card to find out.
@@ -51,9 +51,14 @@ impl<S> Transaction<'_, S> {
     /// CommitTransaction: all changes, or none.
     ///
     /// # Errors
-    /// [`Misuse::NothingPending`] if nothing has been changed; nothing is sent, because the card
+    /// [`Misuse::NothingPending`] if nothing has been changed, [`Misuse::TransactionBroken`] if the card
+    /// has refused something after a change, which drops the changes; nothing is sent, because the card
     /// would answer `0C` and end an authenticated session. With [`crate::Outcome::Unknown`] the
     /// changes may be valid.
+    ///
+    /// What was written with a stated mode to a data file that the session does not know may be a
+    /// change: the commit is sent, and if it was a standard file and nothing else has been changed, the
+    /// card answers `0C`. [`Session::assume_file_settings`] avoids that.
     pub fn commit(&mut self) -> Exchange<&mut Session<S>, CommitTransaction> {
         let command = self.pending().map(|()| CommitTransaction);
         Exchange::new(&mut *self.session, command)
@@ -62,17 +67,18 @@ impl<S> Transaction<'_, S> {
     /// AbortTransaction: none of the changes.
     ///
     /// # Errors
-    /// [`Misuse::NothingPending`] if nothing has been changed; nothing is sent.
+    /// [`Misuse::NothingPending`] and [`Misuse::TransactionBroken`], as [`Transaction::commit`]; nothing is
+    /// sent.
     pub fn abort(&mut self) -> Exchange<&mut Session<S>, AbortTransaction> {
         let command = self.pending().map(|()| AbortTransaction);
         Exchange::new(&mut *self.session, command)
     }
 
     const fn pending(&self) -> Result<(), Misuse> {
-        if self.session.inner.place.pending {
-            Ok(())
-        } else {
-            Err(Misuse::NothingPending)
+        match self.session.inner.place.pending {
+            Pending::Changes => Ok(()),
+            Pending::Nothing => Err(Misuse::NothingPending),
+            Pending::Broken => Err(Misuse::TransactionBroken),
         }
     }
 }
@@ -93,7 +99,7 @@ impl<S> DerefMut for Transaction<'_, S> {
 
 impl<S> Drop for Transaction<'_, S> {
     fn drop(&mut self) {
-        if self.session.inner.place.pending {
+        if self.session.inner.place.pending != Pending::Nothing {
             self.session.inner.lose();
         }
     }
@@ -154,6 +160,42 @@ mod tests {
         assert_eq!(error.outcome, Outcome::Unknown);
         drop(transaction);
         assert!(session.is_lost());
+    }
+
+    /// The card drops a transaction with any error. What comes after it must not be committed alone.
+    #[test]
+    fn a_refusal_breaks_it() {
+        for asking in [false, true] {
+            let mut session = Session::at_level(Aid::new(1).unwrap());
+            let mut transaction = session.transaction();
+            changed(&mut transaction);
+            let file = FileNo::new(7).unwrap();
+            let error = if asking {
+                native(transaction.get_value(file), &[("f5 07", "f0")])
+            } else {
+                let machine = transaction.get_value(file).comm_mode(CommMode::Plain);
+                native(machine, &[("6c 07", "f0")])
+            };
+            assert!(!error.unwrap_err().session_lost);
+            changed(&mut transaction);
+            for error in [
+                refused_unsent(transaction.commit()),
+                refused_unsent(transaction.abort()),
+            ] {
+                assert_eq!(error.kind, Misuse::TransactionBroken.into());
+            }
+            drop(transaction);
+            assert!(session.is_lost());
+        }
+        // By hand it can be ended, and is over then.
+        let mut session = Session::at_level(Aid::new(1).unwrap());
+        changed(&mut session);
+        native(session.free_mem(), &[("6e", "7e")]).unwrap_err();
+        native(session.abort_transaction(), &[("a7", "0c")]).unwrap_err();
+        let error = refused_unsent(session.transaction().commit());
+        assert_eq!(error.kind, Misuse::NothingPending.into());
+        changed(&mut session);
+        native(session.transaction().commit(), &[("c7", "00")]).unwrap();
     }
 
     #[test]

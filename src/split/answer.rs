@@ -64,10 +64,13 @@ pub(super) fn card_locked(
     answer: &Answer,
 ) -> Result<CardLockedMessage, Refusal> {
     let key_type = answer.session_key().key_type();
-    let expected: &[u8; 16] = answer.expected().try_into().map_err(|_| Refusal::Unsuitable {
-        mode: Mode::CardLocked,
-        key_type,
-    })?;
+    let expected: &[u8; 16] = answer
+        .expected()
+        .try_into()
+        .map_err(|_| Refusal::Unsuitable {
+            mode: Mode::CardLocked,
+            key_type,
+        })?;
     let key = locking_key(binding, expected);
     let wrapped = kdf::wrap(&key, answer.session_key().key().cipher_bytes())?;
     Ok(Message::make(|out| {
@@ -132,7 +135,9 @@ pub(super) fn open_token(
 
 pub(super) fn proof(binding: &Binding, proof: &[u8]) -> Result<ProofMessage, MessageError> {
     Ok(Message::make(|out| {
-        binding.seal(From::Terminal, Kind::Proof, out, |out| put_short(out, proof))
+        binding.seal(From::Terminal, Kind::Proof, out, |out| {
+            put_short(out, proof)
+        })
     })?)
 }
 
@@ -168,7 +173,6 @@ pub(super) fn open_release(
     let mut body = binding.open(From::Holder, Kind::Release, message)?;
     let wrapped: [u8; WRAPPED] = body.array()?;
     body.finish()?;
-    let plain =
-        kdf::unwrap(&release_key(binding, proof), &wrapped).ok_or(MessageError::Altered)?;
+    let plain = kdf::unwrap(&release_key(binding, proof), &wrapped).ok_or(MessageError::Altered)?;
     Ok(session_key(messaging, key_type, &plain))
 }

@@ -124,7 +124,9 @@ where
     let opening = Opening::new(session_before, scheme, key_no, key.key_type());
     let opened = opening.run_async(transport).await?;
     let mut half = half(&opened, &rnd_a)?;
-    work_async(key, &mut half).await.map_err(AuthenticateError::Key)?;
+    work_async(key, &mut half)
+        .await
+        .map_err(AuthenticateError::Key)?;
     let (answer, token) = finish(scheme, half)?;
     let proved = opened.token(token).run_async(transport).await?;
     Ok(session(scheme, answer, proved)?)

@@ -15,6 +15,7 @@ use crate::error::{ErrorKind, Misuse};
 use crate::pcd::doors::{Facts, Foreseen};
 use crate::wire::{CommandCode, Framing, Status};
 use crate::{Authenticated, LinkFormat, Session, Step};
+use zeroize::Zeroize as _;
 
 /// The most bytes of data that a known reply can have.
 pub(super) const MAX_KNOWN: usize = 512;
@@ -165,7 +166,8 @@ impl<'b> ScriptBuilder<'b> {
             let chain = self.chain;
             self.record.patch(self.record_count_at + 1, &chain);
         }
-        let (script_at, record_at) = self.begin_entry(Flags::UNKNOWN | Flags::PROVED, facts.code)?;
+        let (script_at, record_at) =
+            self.begin_entry(Flags::UNKNOWN | Flags::PROVED, facts.code)?;
         let first = command.start(self.format).map_err(script_error)?;
         let payload = first.get(1..).unwrap_or_default();
         self.script.put(payload)?;
@@ -189,7 +191,7 @@ impl<'b> ScriptBuilder<'b> {
     /// # Errors
     /// [`Refusal::Uncommitted`]; [`Refusal::Script`] if it is empty or a command has failed;
     /// [`Refusal::BufferTooSmall`].
-    pub fn finish(self) -> Result<Finished<'b>, Refusal> {
+    pub fn finish(mut self) -> Result<Finished<'b>, Refusal> {
         if self.phase == Phase::Failed || self.count == 0 {
             return Err(Refusal::Script(Misuse::Invalid(
                 "the script is empty or a command could not be put in",
@@ -198,19 +200,12 @@ impl<'b> ScriptBuilder<'b> {
         if self.pending {
             return Err(Refusal::Uncommitted);
         }
-        let Self {
-            binding,
-            mut script,
-            mut record,
-            count,
-            script_count_at,
-            record_count_at,
-            ..
-        } = self;
-        script.patch(script_count_at, &[count]);
-        record.patch(record_count_at, &[count]);
-        let len = binding.close(From::Holder, script.buffer, script.len)?;
-        let Out { buffer, .. } = script;
+        self.script.patch(self.script_count_at, &[self.count]);
+        self.record.patch(self.record_count_at, &[self.count]);
+        let script = core::mem::replace(&mut self.script, Out::new(&mut []));
+        let Out { buffer, len } = script;
+        let len = self.binding.close(From::Holder, buffer, len)?;
+        let record = core::mem::replace(&mut self.record, Out::new(&mut []));
         Ok(Finished {
             script: buffer.get(..len).unwrap_or_default(),
             record: Record::new(record),
@@ -242,6 +237,11 @@ impl<'b> ScriptBuilder<'b> {
         data: &[u8],
     ) -> Result<(M::Output, Phase), Refusal> {
         let facts = command.facts().map_err(Refusal::Script)?;
+        if facts.code == CommandCode::GetDfNames {
+            return Err(Refusal::Script(Misuse::Invalid(
+                "a script joins frames, and GetDFNames needs them apart",
+            )));
+        }
         self.check_chain(&mut command)?;
         let flags = flags(&facts);
         let (payload_at, record_at) = self.begin_entry(flags, facts.code)?;
@@ -259,7 +259,9 @@ impl<'b> ScriptBuilder<'b> {
         end_payload(&mut self.script, payload_at)?;
         end_payload(&mut self.record, record_at)?;
         // Where the card's chain stands when it makes its reply.
-        let before_reply = command.chain().ok_or(Refusal::Script(Misuse::NotAuthenticated))?;
+        let before_reply = command
+            .chain()
+            .ok_or(Refusal::Script(Misuse::NotAuthenticated))?;
         let room = expected.get_mut(1..).unwrap_or_default();
         let len = command.foresee(data, room).map_err(Refusal::Script)?;
         let reply = expected.get(..=len).unwrap_or_default();
@@ -287,12 +289,26 @@ impl<'b> ScriptBuilder<'b> {
         if flags.contains(Flags::PENDING) {
             self.pending = true;
         }
-        if matches!(facts.code, CommandCode::CommitTransaction | CommandCode::AbortTransaction) {
+        if matches!(
+            facts.code,
+            CommandCode::CommitTransaction | CommandCode::AbortTransaction
+        ) {
             self.pending = false;
         }
         self.chain = chain.unwrap_or(self.chain);
-        let phase = if facts.proved { Phase::Sealing } else { Phase::Ended };
+        let phase = if facts.proved {
+            Phase::Sealing
+        } else {
+            Phase::Ended
+        };
         Ok((output, phase))
+    }
+}
+
+impl Drop for ScriptBuilder<'_> {
+    fn drop(&mut self) {
+        // A script that is given up leaves the session key behind otherwise.
+        self.record.buffer.zeroize();
     }
 }
 
@@ -315,7 +331,8 @@ fn script_error(error: crate::Error) -> Refusal {
     })
 }
 
-/// Commands that leave the card as it is.
+/// Commands that leave the card as it is. (GetDFNames is not among them: its reply is told apart by
+/// its frames, and a script joins them.)
 pub(super) const fn only_reads(code: CommandCode) -> bool {
     matches!(
         code,
@@ -325,7 +342,6 @@ pub(super) const fn only_reads(code: CommandCode) -> bool {
             | CommandCode::GetKeySettings
             | CommandCode::GetKeyVersion
             | CommandCode::GetApplicationIds
-            | CommandCode::GetDfNames
             | CommandCode::GetFileIds
             | CommandCode::GetIsoFileIds
             | CommandCode::GetFileSettings

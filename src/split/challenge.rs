@@ -3,10 +3,10 @@
 
 use core::fmt;
 
+use super::dukpt::Ksn;
 use super::error::MessageError;
 use super::message::{self, From, Kind, Message, TAG, put_short, take_short};
 use super::transport_key::{TransportKey, TransportKeyId};
-use super::dukpt::Ksn;
 use crate::LinkFormat;
 use crate::wire::{
     Aid, AuthScheme, Framing, InlineBytes, KeyNo, KeyType, Reader, Uid, WireError, Writer,
@@ -240,7 +240,9 @@ impl Challenge {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let mode = choice("mode", reader.u8()?, &Mode::ALL, |mode| mode.to_byte())?;
         let schemes = [AuthScheme::Legacy, AuthScheme::Iso, AuthScheme::Aes];
-        let scheme = choice("scheme", reader.u8()?, &schemes, |scheme| scheme.command().to_byte())?;
+        let scheme = choice("scheme", reader.u8()?, &schemes, |scheme| {
+            scheme.command().to_byte()
+        })?;
         let key_type = choice("key type", reader.u8()?, &KEY_TYPES, |key| type_byte(*key))?;
         let key_no = KeyNo::new(reader.u8()?)?;
         let aid = Aid::from_bytes(reader.array()?);
@@ -270,7 +272,11 @@ impl Challenge {
         }
         let purpose = take_short(reader, "purpose")?;
         let cryptogram: InlineBytes<16> = take_short(reader, "cryptogram")?;
-        let expected = if mode == Mode::Remote { 0 } else { key_type.nonce_len() };
+        let expected = if mode == Mode::Remote {
+            0
+        } else {
+            key_type.nonce_len()
+        };
         if !scheme.accepts(key_type) {
             return Err(invalid("key type", type_byte(key_type)));
         }

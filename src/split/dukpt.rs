@@ -39,7 +39,9 @@ enum Usage {
 fn derive(key: &[u8; 16], usage: Usage, tail: [u8; 8]) -> Zeroizing<[u8; 16]> {
     let [high, low] = (usage as u16).to_be_bytes();
     // Version, counter of the block, usage, algorithm AES-128, 128 bits.
-    let mut data = [1, 1, high, low, 0x00, 0x02, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut data = [
+        1, 1, high, low, 0x00, 0x02, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
     for (to, from) in data.iter_mut().skip(8).zip(tail) {
         *to = from;
     }
@@ -124,7 +126,10 @@ impl InitialKey {
         for bit in (0..u32::BITS).rev().map(|bit| 1_u32 << bit) {
             if counter & bit != 0 {
                 working |= bit;
-                let ksn = Ksn { key_id: self.key_id, counter: working };
+                let ksn = Ksn {
+                    key_id: self.key_id,
+                    counter: working,
+                };
                 key = derive(&key, Usage::Derivation, transaction(ksn));
             }
         }
@@ -139,7 +144,11 @@ impl fmt::Debug for InitialKey {
 }
 
 fn working_key(derivation_key: &[u8; 16], ksn: Ksn) -> TransportKey {
-    TransportKey::new(*derive(derivation_key, Usage::KeyEncryption, transaction(ksn)))
+    TransportKey::new(*derive(
+        derivation_key,
+        Usage::KeyEncryption,
+        transaction(ksn),
+    ))
 }
 
 /// The terminal's key register: what remains of the initial key. 548 bytes, no heap; wiped when
@@ -175,7 +184,10 @@ impl Dukpt {
         for (bit, register) in self.registers.iter_mut().enumerate().take(below) {
             let ksn = Ksn {
                 key_id: self.key_id,
-                counter: counter | 1_u32.checked_shl(u32::try_from(bit).unwrap_or(0)).unwrap_or(0),
+                counter: counter
+                    | 1_u32
+                        .checked_shl(u32::try_from(bit).unwrap_or(0))
+                        .unwrap_or(0),
             };
             *register = *derive(key, Usage::Derivation, transaction(ksn));
         }
@@ -194,7 +206,10 @@ impl Dukpt {
             counter: self.counter,
         };
         let bit = usize::try_from(self.counter.trailing_zeros()).unwrap_or(REGISTERS);
-        let register = self.registers.get_mut(bit).ok_or(TerminalError::KeysUsedUp)?;
+        let register = self
+            .registers
+            .get_mut(bit)
+            .ok_or(TerminalError::KeysUsedUp)?;
         let key = Zeroizing::new(*register);
         register.zeroize();
         let working = working_key(&key, ksn);
@@ -203,7 +218,11 @@ impl Dukpt {
             self.update(&key, self.counter, bit);
             self.counter = self.counter.wrapping_add(1);
         } else {
-            self.counter = self.counter.wrapping_add(1_u32.checked_shl(self.counter.trailing_zeros()).unwrap_or(0));
+            self.counter = self.counter.wrapping_add(
+                1_u32
+                    .checked_shl(self.counter.trailing_zeros())
+                    .unwrap_or(0),
+            );
         }
         Ok((TransportKeyId::Dukpt(ksn), working))
     }
@@ -217,7 +236,10 @@ impl Dukpt {
     /// Everything, to be stored where only this terminal reads it.
     pub fn save(&self, out: &mut [u8; Self::SAVED]) {
         let registers = self.registers.iter().flatten();
-        let all = registers.chain(&self.key_id).copied().chain(self.counter.to_le_bytes());
+        let all = registers
+            .chain(&self.key_id)
+            .copied()
+            .chain(self.counter.to_le_bytes());
         for (to, from) in out.iter_mut().zip(all) {
             *to = from;
         }
@@ -245,5 +267,127 @@ impl Dukpt {
 impl fmt::Debug for Dukpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Dukpt({:02X?}, {}, ..)", self.key_id, self.counter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcd::command::testing::hex;
+    use std::format;
+
+    const KEY_ID: [u8; 8] = [0x12, 0x34, 0x56, 0x78, 0x90, 0x12, 0x34, 0x56];
+
+    fn key(text: &str) -> [u8; 16] {
+        hex(text).try_into().unwrap()
+    }
+
+    fn base() -> BaseKey {
+        BaseKey::new(key("FEDCBA9876543210F1F1F1F1F1F1F1F1"))
+    }
+
+    const fn ksn(counter: u32) -> Ksn {
+        Ksn {
+            key_id: KEY_ID,
+            counter,
+        }
+    }
+
+    /// ANSI X9.24-3-2017, Annex B and the supplement's test vectors, AES-128 from AES-128.
+    #[test]
+    fn published_values() {
+        let initial = base().initial_key(KEY_ID);
+        assert_eq!(*initial.expose(), key("1273671EA26AC29AFA4D1084127652A1"));
+        for (counter, derivation) in [
+            (1, "4F21B565BAD9835E112B6465635EAE44"),
+            (2, "2F34D68DE10F68D38091A73B9E7C437C"),
+            (3, "031504E530365CF81264238540518318"),
+            (8, "718EE6CF0B27E53D5F7AF99C4D8146A2"),
+            (0xFFFE_4000, "396C2C7CA1EA701C03B86B7D41F0C562"),
+            (0xFFFE_8000, "0387625F189B58AE03EF0E8CCA41105E"),
+            (0xFFFF_0000, "F6BA59389BD14A9855BE9727E7C52E3C"),
+        ] {
+            let derived = initial.derivation_key(counter).unwrap();
+            assert_eq!(*derived, key(derivation), "{counter:X}");
+        }
+        let working = base().transport_key(ksn(1)).unwrap();
+        assert_eq!(*working.bytes(), key("36A724B7BEFA5A25F5E7B5782A4554A2"));
+    }
+
+    /// The registers after loading: the published list begins so.
+    #[test]
+    fn published_registers() {
+        let dukpt = Dukpt::load(&base().initial_key(KEY_ID));
+        for (register, published) in dukpt.registers.iter().zip([
+            "4F21B565BAD9835E112B6465635EAE44",
+            "2F34D68DE10F68D38091A73B9E7C437C",
+            "0EEFC7ADA628BA68878DA9165A8A1887",
+            "718EE6CF0B27E53D5F7AF99C4D8146A2",
+            "7459762EED7F51D08567ED6598DFBEA2",
+            "1ED39390B4448C69819EB55F4C616564",
+            "C13BDA0A56D6998E544E0A10A3D979DA",
+            "089F6B989CA13D49A6A0317F85460CE5",
+        ]) {
+            assert_eq!(*register, key(published));
+        }
+    }
+
+    #[test]
+    fn terminal_and_host_agree_and_used_keys_are_gone() {
+        let mut dukpt = Dukpt::load(&base().initial_key(KEY_ID));
+        for counter in 1..3000 {
+            let (id, working) = dukpt.next_key().unwrap();
+            assert_eq!(id, TransportKeyId::Dukpt(ksn(counter)));
+            let host = base().transport_key(ksn(counter)).unwrap();
+            assert_eq!(working.bytes(), host.bytes(), "{counter}");
+            // Forward secrecy: the derivation key of this transaction is in no register.
+            let used = base().initial_key(KEY_ID).derivation_key(counter).unwrap();
+            assert!(dukpt.registers.iter().all(|register| *register != *used));
+        }
+        let mut saved = [0; Dukpt::SAVED];
+        dukpt.save(&mut saved);
+        let mut restored = Dukpt::restore(&saved);
+        let (one, other) = (dukpt.next_key().unwrap(), restored.next_key().unwrap());
+        assert_eq!((one.0, one.1.bytes()), (other.0, other.1.bytes()));
+    }
+
+    /// A terminal that has come as far as `counter`, made from what the host derives.
+    fn at(counter: u32) -> Dukpt {
+        let initial = base().initial_key(KEY_ID);
+        let mut dukpt = Dukpt::load(&initial);
+        dukpt.counter = counter;
+        for (bit, register) in (0_u32..).zip(dukpt.registers.iter_mut()) {
+            let above = u64::from(counter) >> (bit + 1) << (bit + 1);
+            let counter = u32::try_from(above & 0xFFFF_FFFF).unwrap() | 1 << bit;
+            if counter.count_ones() <= MAX_WORK {
+                *register = *initial.derivation_key(counter).unwrap();
+            }
+        }
+        dukpt
+    }
+
+    #[test]
+    fn the_end_of_the_keys() {
+        let mut dukpt = at(0xFFFE_4000);
+        for counter in [0xFFFE_4000, 0xFFFE_8000, 0xFFFF_0000] {
+            let (id, working) = dukpt.next_key().unwrap();
+            assert_eq!(id, TransportKeyId::Dukpt(ksn(counter)));
+            assert_eq!(
+                working.bytes(),
+                base().transport_key(ksn(counter)).unwrap().bytes()
+            );
+        }
+        assert_eq!(dukpt.next_key().unwrap_err(), TerminalError::KeysUsedUp);
+        assert_eq!(dukpt.counter(), 0);
+        for unused in [0, 0xFFFF_8000, 0xFFFF_FFFF] {
+            assert!(base().transport_key(ksn(unused)).is_none());
+        }
+    }
+
+    #[test]
+    fn nothing_prints_itself() {
+        let initial = base().initial_key(KEY_ID);
+        let text = format!("{:?} {:?} {:?}", base(), initial, Dukpt::load(&initial));
+        assert!(!text.to_uppercase().contains("1273") && !text.contains("FEDC"));
     }
 }

@@ -12,7 +12,9 @@ use crate::wire::{Aid, KeyNo, KeyType, WireError};
 #[non_exhaustive]
 pub enum MessageError {
     /// The format is of another version.
-    #[error("the message has format {found}, this program speaks format {expected}; update the older side")]
+    #[error(
+        "the message has format {found}, this program speaks format {expected}; update the older side"
+    )]
     Version {
         /// What this program speaks.
         expected: u8,
@@ -57,7 +59,9 @@ pub enum Refusal {
     #[error("unknown terminal")]
     UnknownTerminal,
     /// The terminal may not have this mode with this key.
-    #[error("the policy does not grant {mode} with key {key_no} of application {aid} to this terminal")]
+    #[error(
+        "the policy does not grant {mode} with key {key_no} of application {aid} to this terminal"
+    )]
     NotGranted {
         /// What it asked for.
         mode: Mode,

@@ -11,9 +11,7 @@ use super::builder::ScriptBuilder;
 use super::challenge::{Challenge, Freshness, Mode};
 use super::error::{HolderError, MessageError, Refusal};
 use super::kdf;
-use super::key::{
-    AsyncCbcKey, AsyncKeyStore, CbcKey, KeyRequest, KeyStore, work, work_async,
-};
+use super::key::{AsyncCbcKey, AsyncKeyStore, CbcKey, KeyRequest, KeyStore, work, work_async};
 use super::message::{Binding, Kind, Message};
 use super::policy::{Modes, Policy, ReplayGuard};
 use super::storage::StorageKey;
@@ -48,7 +46,10 @@ impl Accepted {
         let accepted = Self { challenge, binding };
         let intent = &accepted.challenge.intent;
         let request = accepted.key_request();
-        if !policy.modes(&intent.terminal, &request).contains(Modes::from(intent.mode)) {
+        if !policy
+            .modes(&intent.terminal, &request)
+            .contains(Modes::from(intent.mode))
+        {
             return Err(Refusal::NotGranted {
                 mode: intent.mode,
                 aid: request.aid,
@@ -123,8 +124,7 @@ impl Accepted {
         let mut rnd_a = Zeroizing::new([0; 16]);
         rng.try_fill_bytes(rnd_a.as_mut())
             .map_err(|_| Refusal::Randomness)?;
-        KeyHalf::new(intent.scheme, key_type, &rnd_a, &self.challenge.cryptogram)
-            .map_err(malformed)
+        KeyHalf::new(intent.scheme, key_type, &rnd_a, &self.challenge.cryptogram).map_err(malformed)
     }
 
     fn end(self, half: KeyHalf) -> Result<Answered, Refusal> {
@@ -292,7 +292,11 @@ impl Pending {
 
     fn session_key(&self) -> SessionKey {
         let intent = &self.challenge.intent;
-        answer::session_key(messaging(&self.challenge), intent.key_type, &self.session_key)
+        answer::session_key(
+            messaging(&self.challenge),
+            intent.key_type,
+            &self.session_key,
+        )
     }
 
     /// Releases the session key if the proof is the card's.

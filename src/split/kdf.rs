@@ -56,7 +56,8 @@ pub(super) fn derive_from_both(
 pub(super) fn wrap(key: &[u8; 16], plain: &[u8; 24]) -> Result<[u8; 32], WireError> {
     let kw = KwAes128::new(&(*key).into());
     let mut wrapped = [0; 32];
-    kw.wrap_key(plain, &mut wrapped).map_err(|_| WireError::Full)?;
+    kw.wrap_key(plain, &mut wrapped)
+        .map_err(|_| WireError::Full)?;
     Ok(wrapped)
 }
 
@@ -88,6 +89,48 @@ mod tests {
             wrapped,
             hex("1FA68B0A8112B447 AEF34BD8FB5A7B82 9D3E862371D2CFE5")
         );
+    }
+
+    /// NIST CAVP, KDFCTR_gen: CMAC_AES128, counter of 32 bits before the fixed input, L = 128.
+    #[test]
+    fn sp_800_108() {
+        let key: [u8; 16] = hex("c10b152e8c97b77e18704e0f0bd38305").try_into().unwrap();
+        let fixed = hex(
+            "98cd4cbbbebe15d17dc86e6dbad800a2dcbd64f7c7ad0e78e9cf94ffdba89d03e97eadf6c4f7b806caf52aa38f09d0eb71d71f497bcc6906b48d36c4",
+        );
+        let (a, b) = fixed.split_at(17);
+        let block = counter_mode(&key, &[a, &[], b, &[]]);
+        assert_eq!(block[..], hex("26faf61908ad9ee881b8305c221db53f"));
+    }
+
+    /// RFC 4493, 4: the empty message and one of 40 bytes, in parts.
+    #[test]
+    fn rfc_4493() {
+        let key: [u8; 16] = hex("2b7e151628aed2a6abf7158809cf4f3c").try_into().unwrap();
+        assert_eq!(cmac(&key, &[])[..], hex("bb1d6929e95937287fa37d129b756746"));
+        let message = hex(
+            "6bc1bee22e409f96e93d7e117393172a ae2d8a571e03ac9c9eb76fac45af8e51 30c81c46a35ce411",
+        );
+        let (a, b) = message.split_at(21);
+        assert_eq!(
+            cmac(&key, &[a, b])[..],
+            hex("dfa66747de9ae63030ca32611497c827")
+        );
+    }
+
+    #[test]
+    fn labels_and_contexts_do_not_run_into_each_other() {
+        let key = [3; 16];
+        let keys = [
+            derive(&key, b"ab", b"c"),
+            derive(&key, b"a", b"bc"),
+            derive(&key, b"ab", b"d"),
+            derive_from_both(&key, b"x", b"ab", b"c"),
+            derive_from_both(&key, b"y", b"ab", b"c"),
+        ];
+        for (index, one) in keys.iter().enumerate() {
+            assert!(keys.iter().skip(index + 1).all(|other| one != other));
+        }
     }
 
     #[test]

@@ -85,7 +85,10 @@ impl<const N: usize> Message<N> {
             bytes: [0; N],
             len: bytes.len(),
         };
-        let room = message.bytes.get_mut(..bytes.len()).ok_or(WireError::Full)?;
+        let room = message
+            .bytes
+            .get_mut(..bytes.len())
+            .ok_or(WireError::Full)?;
         room.copy_from_slice(bytes);
         Ok(message)
     }
@@ -176,12 +179,7 @@ impl Binding {
     }
 
     /// Puts the MAC behind the `len` bytes that are there; returns the length of all.
-    pub(super) fn close(
-        &self,
-        from: From,
-        out: &mut [u8],
-        len: usize,
-    ) -> Result<usize, WireError> {
+    pub(super) fn close(&self, from: From, out: &mut [u8], len: usize) -> Result<usize, WireError> {
         let (message, rest) = out.split_at_mut_checked(len).ok_or(WireError::Full)?;
         let room = rest.get_mut(..TAG).ok_or(WireError::Full)?;
         room.copy_from_slice(self.tag(from, message).as_ref());
@@ -203,7 +201,10 @@ impl Binding {
         let body = reader.take(reader.remaining().saturating_sub(TAG))?;
         let received: [u8; TAG] = reader.array()?;
         let before = message.get(..message.len().saturating_sub(TAG));
-        if !kdf::same(self.tag(from, before.unwrap_or_default()).as_ref(), &received) {
+        if !kdf::same(
+            self.tag(from, before.unwrap_or_default()).as_ref(),
+            &received,
+        ) {
             return Err(MessageError::Altered);
         }
         Ok(Reader::new(body))
@@ -297,7 +298,10 @@ mod serialized {
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let mut message = Message { bytes: [0; N], len: 0 };
+            let mut message = Message {
+                bytes: [0; N],
+                len: 0,
+            };
             while let Some(byte) = seq.next_element()? {
                 let place = message.bytes.get_mut(message.len);
                 *place.ok_or_else(|| A::Error::custom("the message is too long"))? = byte;
@@ -316,7 +320,10 @@ mod serialized {
                 b'a'..=b'f' => Some(digit - b'a' + 10),
                 _ => None,
             };
-            let mut message = Message { bytes: [0; N], len: pairs.len() };
+            let mut message = Message {
+                bytes: [0; N],
+                len: pairs.len(),
+            };
             for (byte, [high, low]) in message.bytes.iter_mut().zip(pairs) {
                 *byte = match (digit(*high), digit(*low)) {
                     (Some(high), Some(low)) => high << 4 | low,

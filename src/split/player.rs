@@ -255,8 +255,7 @@ impl<'s> Player<'s> {
     /// Keeps a part of a reply, if it is not too long.
     fn keep(&mut self, entry: &Entry<'_>, payload: &[u8]) -> bool {
         let so_far = self.receipt.len.saturating_sub(self.reply_at);
-        so_far.saturating_add(payload.len()) <= entry.reply_len
-            && self.receipt.put(payload).is_ok()
+        so_far.saturating_add(payload.len()) <= entry.reply_len && self.receipt.put(payload).is_ok()
     }
 
     /// A reply is complete.
@@ -304,7 +303,11 @@ impl<'s> Player<'s> {
             return self.stop(Stop::NotAsExpected);
         };
         // Room for status and length; what is not complete does not count.
-        if self.receipt.put(&[Status::AdditionalFrame.to_byte(), 0, 0]).is_err() {
+        if self
+            .receipt
+            .put(&[Status::AdditionalFrame.to_byte(), 0, 0])
+            .is_err()
+        {
             return self.stop(Stop::NotAsExpected);
         }
         self.reply_at = self.receipt.len;

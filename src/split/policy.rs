@@ -115,9 +115,8 @@ impl<const N: usize> Counters<N> {
     }
 
     fn place(&mut self, terminal: &TerminalId) -> Result<&mut Option<(TerminalId, u64)>, Refusal> {
-        let known = |place: &Option<(TerminalId, u64)>| {
-            place.is_some_and(|(known, _)| known == *terminal)
-        };
+        let known =
+            |place: &Option<(TerminalId, u64)>| place.is_some_and(|(known, _)| known == *terminal);
         let index = self.seen.iter().position(known);
         let index = index.or_else(|| self.seen.iter().position(Option::is_none));
         index

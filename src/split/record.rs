@@ -110,7 +110,11 @@ impl<'r> Foreseen<'r> {
         let reply_len = reader.u16()?;
         let reply = reader.take(usize::from(reply_len))?;
         let data_len = usize::from(reader.u16()?);
-        let before_reply = if data_len > 0 { reader.array()? } else { [0; 16] };
+        let before_reply = if data_len > 0 {
+            reader.array()?
+        } else {
+            [0; 16]
+        };
         Ok(Self {
             flags,
             code,
@@ -263,7 +267,12 @@ impl<'b> Record<'b> {
             Replied::decode(&mut replies)?;
         }
         let session = head.session(&head.tail_chain);
-        Ok((session, Replay { commands, replies }))
+        let replay = Replay {
+            commands,
+            replies,
+            rest: &[],
+        };
+        Ok((session, replay))
     }
 }
 
@@ -295,9 +304,19 @@ impl Head {
     }
 
     fn session(&self, chain: &[u8]) -> Session<Authenticated> {
-        let key = session_key(messaging(&self.challenge), self.key_type(), &self.session_key);
+        let key = session_key(
+            messaging(&self.challenge),
+            self.key_type(),
+            &self.session_key,
+        );
         let intent = &self.challenge.intent;
-        Session::elsewhere(&key, chain, intent.key_no, intent.key_type, self.challenge.aid)
+        Session::elsewhere(
+            &key,
+            chain,
+            intent.key_no,
+            intent.key_type,
+            self.challenge.aid,
+        )
     }
 
     /// Whether a reply that is not the foreseen one is the card's all the same.
@@ -364,7 +383,8 @@ impl Judging {
         let same = payload.is_some_and(|payload| kdf::same(foreseen.reply, payload));
         if self.unbroken && same {
             self.proved += 1;
-        } else if self.unbroken && payload.is_some_and(|payload| head.is_authentic(foreseen, payload))
+        } else if self.unbroken
+            && payload.is_some_and(|payload| head.is_authentic(foreseen, payload))
         {
             self.deviation = Some(index);
         }
@@ -411,7 +431,12 @@ impl Judging {
 pub struct Replay<'m> {
     commands: Reader<'m>,
     replies: Reader<'m>,
+    /// What is left of the current reply.
+    rest: &'m [u8],
 }
+
+/// The most data of one frame of a replayed reply.
+const REPLAYED: usize = 59;
 
 /// Why a [`Replay`] has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -427,22 +452,33 @@ pub enum ReplayError {
 
 impl Replay<'_> {
     fn answer(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, ReplayError> {
-        let foreseen =
-            Foreseen::decode(&mut self.commands).map_err(|_| ReplayError::OtherCommand)?;
-        let frame = CommandFrame::parse(Framing::Native, command);
-        let same = frame.is_ok_and(|frame| {
-            (frame.code, frame.payload) == (foreseen.code, foreseen.payload)
-        });
-        if !same {
-            return Err(ReplayError::OtherCommand);
+        let frame =
+            CommandFrame::parse(Framing::Native, command).map_err(|_| ReplayError::OtherCommand)?;
+        if frame.code == CommandCode::AdditionalFrame {
+            if self.rest.is_empty() || !frame.payload.is_empty() {
+                return Err(ReplayError::OtherCommand);
+            }
+        } else {
+            let foreseen =
+                Foreseen::decode(&mut self.commands).map_err(|_| ReplayError::OtherCommand)?;
+            if (frame.code, frame.payload) != (foreseen.code, foreseen.payload) {
+                return Err(ReplayError::OtherCommand);
+            }
+            let replied = Replied::decode(&mut self.replies).map_err(|_| ReplayError::NoReply)?;
+            if !replied.complete() {
+                return Err(ReplayError::NoReply);
+            }
+            self.rest = replied.payload;
         }
-        let replied = Replied::decode(&mut self.replies).map_err(|_| ReplayError::NoReply)?;
-        if !replied.complete() {
-            return Err(ReplayError::NoReply);
-        }
+        let (now, later) = self.rest.split_at(self.rest.len().min(REPLAYED));
+        self.rest = later;
         let frame = ReplyFrame {
-            status: Status::Ok,
-            payload: replied.payload,
+            status: if later.is_empty() {
+                Status::Ok
+            } else {
+                Status::AdditionalFrame
+            },
+            payload: now,
         };
         frame
             .encode(Framing::Native, reply)

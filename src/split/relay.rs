@@ -99,8 +99,17 @@ impl Relay {
     /// [`TerminalError::BufferTooSmall`] for an answer of more than 258 bytes.
     pub fn reply(&mut self, answer: Option<&[u8]>) -> Result<RelayReply, TerminalError> {
         let number = self.next;
-        self.next = self.next.checked_add(1).ok_or(TerminalError::BufferTooSmall)?;
-        Ok(seal(&self.binding, From::Terminal, Kind::RelayReply, number, answer)?)
+        self.next = self
+            .next
+            .checked_add(1)
+            .ok_or(TerminalError::BufferTooSmall)?;
+        Ok(seal(
+            &self.binding,
+            From::Terminal,
+            Kind::RelayReply,
+            number,
+            answer,
+        )?)
     }
 
     /// One exchange with the card, blocking: from the key holder's message to the answer for it;
@@ -173,7 +182,9 @@ fn parse<'m>(body: &mut Reader<'m>, expected: u16) -> Result<(bool, &'m [u8]), M
     let frame = body.rest();
     if over && !frame.is_empty() {
         let count = frame.len();
-        return Err(MessageError::Malformed(crate::wire::WireError::Trailing { count }));
+        return Err(MessageError::Malformed(crate::wire::WireError::Trailing {
+            count,
+        }));
     }
     Ok((over, frame))
 }
@@ -258,7 +269,13 @@ impl<C> RemoteCard<C> {
     /// # Errors
     /// None that a caller can cause.
     pub fn goodbye(&self) -> Result<RelayCommand, Refusal> {
-        Ok(seal(&self.binding, From::Holder, Kind::RelayCommand, self.next, None)?)
+        Ok(seal(
+            &self.binding,
+            From::Holder,
+            Kind::RelayCommand,
+            self.next,
+            None,
+        )?)
     }
 
     fn ask<E>(&self, command: &[u8]) -> Result<RelayCommand, RemoteError<E>> {

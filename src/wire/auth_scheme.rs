@@ -26,6 +26,16 @@ impl AuthScheme {
         }
     }
 
+    /// The authentication that a key of this type is for, with EV1 secure messaging:
+    /// [`AuthScheme::Legacy`] is never the answer.
+    #[must_use]
+    pub const fn for_key_type(key_type: KeyType) -> Self {
+        match key_type {
+            KeyType::Des | KeyType::TwoKey3Des | KeyType::ThreeKey3Des => Self::Iso,
+            KeyType::Aes => Self::Aes,
+        }
+    }
+
     /// Whether it takes keys of this type.
     #[must_use]
     pub const fn accepts(self, key_type: KeyType) -> bool {

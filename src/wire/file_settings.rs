@@ -3,14 +3,14 @@
 use super::{AccessRights, CommByte, InlineBytes, Reader, U24, WireError, Writer};
 
 bitflags::bitflags! {
-    /// The last byte of a value file's settings. Unknown bits are kept.
+    /// The last byte of a value file's settings. What a card says keeps its unknown bits;
+    /// [`ValueFlags::all`] has the known ones, as a card refuses others.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct ValueFlags: u8 {
         /// LimitedCredit is enabled.
         const LIMITED_CREDIT = 0b01;
         /// GetValue is free, without authentication.
         const FREE_GET_VALUE = 0b10;
-        const _ = !0;
     }
 }
 

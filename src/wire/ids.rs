@@ -2,6 +2,7 @@
 //! 24-bit number [`U24`] in which offsets and lengths travel.
 
 use core::fmt;
+use core::str::FromStr;
 
 use super::{InlineBytes, Reader, WireError};
 
@@ -62,6 +63,30 @@ impl Aid {
     #[must_use]
     pub const fn is_picc(self) -> bool {
         self.number() == 0
+    }
+}
+
+/// Six hex digits, as it is written and printed: most significant first.
+///
+/// ```
+/// use desfire_ev1::wire::Aid;
+///
+/// assert_eq!("00DE16".parse(), Aid::new(0x00_DE16));
+/// assert!("DE16".parse::<Aid>().is_err());
+/// ```
+impl FromStr for Aid {
+    type Err = WireError;
+
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let digits = text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u32::from_str_radix(text, 16).ok().filter(|_| digits);
+        number.map_or(
+            Err(WireError::Text {
+                field: "AID",
+                digits: 6,
+            }),
+            Self::new,
+        )
     }
 }
 
@@ -255,12 +280,14 @@ impl fmt::Debug for Uid {
 }
 
 /// A number of 24 bits: offsets, lengths, sizes, record numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct U24(u32);
+// Most significant byte first, so that the derived order is the numbers'; three bytes, because a
+// session remembers a size for each of 32 files.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct U24([u8; 3]);
 
 impl U24 {
     /// Zero.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self([0; 3]);
     /// The greatest value, `FFFFFF`.
     pub const MAX: u32 = 0x00FF_FFFF;
 
@@ -275,7 +302,8 @@ impl U24 {
                 value,
             });
         }
-        Ok(Self(value))
+        let [_, a, b, c] = value.to_be_bytes();
+        Ok(Self([a, b, c]))
     }
 
     /// A length in memory as a number of 24 bits.
@@ -289,20 +317,21 @@ impl U24 {
     /// The number.
     #[must_use]
     pub const fn get(self) -> u32 {
-        self.0
+        let [a, b, c] = self.0;
+        u32::from_be_bytes([0, a, b, c])
     }
 
     /// As it travels, least significant byte first.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 3] {
-        let [a, b, c, _] = self.0.to_le_bytes();
-        [a, b, c]
+        let [a, b, c] = self.0;
+        [c, b, a]
     }
 
     /// As it travels, least significant byte first.
     #[must_use]
-    pub const fn from_bytes([a, b, c]: [u8; 3]) -> Self {
-        Self(u32::from_le_bytes([a, b, c, 0]))
+    pub const fn from_bytes([c, b, a]: [u8; 3]) -> Self {
+        Self([a, b, c])
     }
 
     /// Takes three bytes from `reader`.
@@ -316,7 +345,13 @@ impl U24 {
 
 impl fmt::Display for U24 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        write!(f, "{}", self.get())
+    }
+}
+
+impl fmt::Debug for U24 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "U24({self})")
     }
 }
 
@@ -334,6 +369,7 @@ mod tests {
         assert_eq!(IsoFileId::from_iso([0xE1, 0x10]), IsoFileId(0xE110));
         assert_eq!(U24::new(0x01_0203).unwrap().to_bytes(), [3, 2, 1]);
         assert_eq!(U24::from_bytes([3, 2, 1]).get(), 0x01_0203);
+        assert!(U24::from_bytes([0xFF, 0, 1]) > U24::from_bytes([0, 0xFF, 0]));
     }
 
     #[test]

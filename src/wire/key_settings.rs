@@ -63,6 +63,41 @@ impl KeySettings {
         change_key: ChangeKeyAccess::MasterKey,
     };
 
+    /// The key of an application with which `key` is changed; nothing if it is frozen.
+    ///
+    /// ```
+    /// use desfire_ev1::wire::{KeyNo, KeySettings};
+    ///
+    /// let (master, other) = (KeyNo::MASTER, KeyNo::new(2)?);
+    /// assert_eq!(KeySettings::DEFAULT.changed_by(other), Some(master));
+    /// // Every key changes itself; the master key is frozen.
+    /// let settings = KeySettings::from_byte(0xEE);
+    /// assert_eq!(settings.changed_by(other), Some(other));
+    /// assert_eq!(settings.changed_by(master), None);
+    /// # Ok::<(), desfire_ev1::wire::WireError>(())
+    /// ```
+    #[must_use]
+    pub const fn changed_by(self, key: KeyNo) -> Option<KeyNo> {
+        if key.is_master() {
+            return if self.flags.contains(KeyFlags::MASTER_KEY_CHANGEABLE) {
+                Some(KeyNo::MASTER)
+            } else {
+                None
+            };
+        }
+        match self.change_key {
+            ChangeKeyAccess::MasterKey => Some(KeyNo::MASTER),
+            // The key that changes the others is changed by the master key, or by itself where a card
+            // follows the other reading; the sources are split.
+            ChangeKeyAccess::Key(changing) if changing.number() == key.number() => {
+                Some(KeyNo::MASTER)
+            }
+            ChangeKeyAccess::Key(changing) => Some(changing),
+            ChangeKeyAccess::SameKey => Some(key),
+            ChangeKeyAccess::Frozen => None,
+        }
+    }
+
     /// As it travels. Every byte is possible.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Self {

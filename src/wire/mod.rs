@@ -66,6 +66,14 @@ pub enum WireError {
         /// What was found.
         value: u32,
     },
+    /// A text is not so many hex digits.
+    #[error("{field} takes {digits} hex digits")]
+    Text {
+        /// The name of the field.
+        field: &'static str,
+        /// How many digits it has.
+        digits: usize,
+    },
     /// The buffer to write into is too small.
     #[error("the buffer is too small")]
     Full,

@@ -160,7 +160,10 @@ impl Machine for Proving {
     type Output = Proved;
 
     fn command(&self) -> Instruction {
-        let scheme = self.opened.as_ref().map_or(AuthScheme::Aes, |opened| opened.scheme);
+        let scheme = self
+            .opened
+            .as_ref()
+            .map_or(AuthScheme::Aes, |opened| opened.scheme);
         scheme.command().into()
     }
 
@@ -202,7 +205,12 @@ impl Proved {
 
     /// The session, under the key that the handshake has made.
     pub(crate) fn session(self, key: &SessionKey) -> Session<Authenticated> {
-        let Opened { key_no, key_type, place, .. } = self.opened;
+        let Opened {
+            key_no,
+            key_type,
+            place,
+            ..
+        } = self.opened;
         Session::opened(key, key_no, key_type, place)
     }
 }

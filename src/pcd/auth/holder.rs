@@ -136,7 +136,11 @@ impl KeyHalf {
             token: [0; 32],
         };
         let last_block = challenge.rchunks(key_type.block_len()).next();
-        for (to, from) in half.chain_from.iter_mut().zip(last_block.into_iter().flatten()) {
+        for (to, from) in half
+            .chain_from
+            .iter_mut()
+            .zip(last_block.into_iter().flatten())
+        {
             *to = *from;
         }
         half.load(challenge.iter());
@@ -287,9 +291,12 @@ impl Answer {
     }
 
     /// Checks the card's proof; only then there is a session key.
-    pub(crate) fn verify(self, proof: &[u8]) -> Result<SessionKey, ErrorKind> {
+    pub(crate) fn verify(&self, proof: &[u8]) -> Result<SessionKey, ErrorKind> {
         if bool::from(self.expected().ct_eq(proof)) {
-            Ok(self.session_key)
+            Ok(SessionKey {
+                messaging: self.session_key.messaging,
+                key: self.session_key.key.clone(),
+            })
         } else {
             Err(Authenticity::ProofWrong.into())
         }

@@ -33,6 +33,11 @@ const MAX_NONCE: usize = 16;
 /// RPCD1 and RPCD2, each as long as the key type's nonces.
 type Nonces = Zeroizing<[u8; 2 * MAX_NONCE]>;
 
+fn halves(nonces: &Nonces, nonce_len: usize) -> [&[u8]; 2] {
+    let (first, second) = nonces.split_at(MAX_NONCE);
+    [first, second].map(|nonce| nonce.get(..nonce_len).unwrap_or_default())
+}
+
 /// The key holder's half after step 2.
 struct Challenged {
     cipher: Cipher,
@@ -50,7 +55,7 @@ impl Challenged {
 
     /// Checks E(RPICC2 ‖ RPCD2), which is overwritten, and derives the session key.
     fn verify(
-        mut self,
+        &mut self,
         key_type: KeyType,
         [rnd_pcd_1, rnd_pcd_2]: [&[u8]; 2],
         proof: &mut [u8],
@@ -66,11 +71,12 @@ impl Challenged {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Fresh,
     Challenging,
-    External(Challenged),
-    Internal(Challenged),
+    External,
+    Internal,
     Over,
 }
 
@@ -82,6 +88,9 @@ pub struct AuthenticateIso7816<'k> {
     nonces: Result<Nonces, ErrorKind>,
     place: Option<Place>,
     state: State,
+    /// From step 2 on. It stays where it is until it is dropped: moved, it would leave the key's
+    /// schedule behind.
+    challenged: Option<Challenged>,
     frame: [u8; MAX_COMMAND],
 }
 
@@ -98,6 +107,7 @@ impl<'k> AuthenticateIso7816<'k> {
             nonces,
             place: Some(place),
             state: State::Fresh,
+            challenged: None,
             frame: [0; MAX_COMMAND],
         }
     }
@@ -105,8 +115,8 @@ impl<'k> AuthenticateIso7816<'k> {
     fn instruction(&self) -> IsoInstruction {
         match self.state {
             State::Fresh | State::Challenging => IsoInstruction::GetChallenge,
-            State::External(_) => IsoInstruction::ExternalAuthenticate,
-            State::Internal(_) | State::Over => IsoInstruction::InternalAuthenticate,
+            State::External => IsoInstruction::ExternalAuthenticate,
+            State::Internal | State::Over => IsoInstruction::InternalAuthenticate,
         }
     }
 
@@ -119,8 +129,7 @@ impl<'k> AuthenticateIso7816<'k> {
     fn nonces(&self) -> Result<[&[u8]; 2], ErrorKind> {
         let nonce_len = self.key.key_type().nonce_len();
         let nonces = self.nonces.as_ref().map_err(|kind| *kind)?;
-        let (first, second) = nonces.split_at(MAX_NONCE);
-        Ok([first, second].map(|nonce| nonce.get(..nonce_len).unwrap_or_default()))
+        Ok(halves(nonces, nonce_len))
     }
 
     fn p1_p2(&self) -> [u8; 2] {
@@ -158,7 +167,8 @@ impl<'k> AuthenticateIso7816<'k> {
 
     fn advance(&mut self, reply: &[u8]) -> Result<Step<'_, Session<Authenticated>>, ErrorKind> {
         // Whatever goes wrong from here, this handshake is over.
-        let state = core::mem::replace(&mut self.state, State::Over);
+        let state = self.state;
+        self.state = State::Over;
         let reply = ResponseApdu::parse(reply)?;
         if reply.sw != StatusWord::OK {
             return Err(refusal(reply.sw));
@@ -178,25 +188,30 @@ impl<'k> AuthenticateIso7816<'k> {
                 for (to, from) in token.iter_mut().zip(rnd_pcd_1.iter().chain(reply.data)) {
                     *to = *from;
                 }
-                self.state = State::External(Challenged::token(self.key, token));
+                self.challenged = Some(Challenged::token(self.key, token));
+                self.state = State::External;
                 self.send(self.p1_p2(), token, None).map(Step::Transmit)
             }
-            State::External(challenged) => {
+            State::External => {
                 expect(0)?;
                 let mut clear = [0; MAX_NONCE];
                 let clear = clear.get_mut(..nonce_len).unwrap_or_default();
                 let [_, rnd_pcd_2] = self.nonces()?;
                 clear.copy_from_slice(rnd_pcd_2);
-                self.state = State::Internal(challenged);
+                self.state = State::Internal;
                 self.send(self.p1_p2(), clear, Some(2 * nonce_len))
                     .map(Step::Transmit)
             }
-            State::Internal(challenged) => {
+            State::Internal => {
                 expect(2 * nonce_len)?;
                 let mut proof = Zeroizing::new([0; 2 * MAX_NONCE]);
                 let proof = proof.get_mut(..2 * nonce_len).unwrap_or_default();
                 proof.copy_from_slice(reply.data);
-                let key = challenged.verify(key_type, self.nonces()?, proof)?;
+                let nonces = self.nonces.as_ref().map_err(|kind| *kind)?;
+                let nonces = halves(nonces, nonce_len);
+                let challenged = self.challenged.as_mut().ok_or(Malformed::Handshake)?;
+                let key = challenged.verify(key_type, nonces, proof)?;
+                self.challenged = None;
                 let place = self.place.take().ok_or(Malformed::Handshake)?;
                 Ok(Step::Done(Session::opened(
                     &key,
@@ -269,6 +284,10 @@ impl<S> Session<S> {
     ///
     /// No public recording confirms it, see the source's first lines.
     ///
+    /// **For DES, 2K3DES and AES keys the end of this handshake proves nothing yet**: the card's last
+    /// answer can be forged, the session key cannot. Run a command before believing that the card is
+    /// there; [`Session::free_mem`] works at every level, changes nothing, and has a CMAC.
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();
@@ -277,6 +296,7 @@ impl<S> Session<S> {
     /// let mut session = session
     ///     .authenticate_iso7816(KeyNo::MASTER, &key, &mut getrandom::SysRng)
     ///     .run(&mut reader)?;
+    /// session.free_mem().run(&mut reader)?; // now it is proved
     /// assert_eq!(session.get_value(FileNo::new(2)?).run(&mut reader)?, 1000);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

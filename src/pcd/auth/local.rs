@@ -86,10 +86,13 @@ impl Machine for Authenticate<'_> {
                 self.terminal.token(answer.token()).map(Step::Transmit)
             }
             HandshakeStep::Proof(proof) => {
-                let (Some(answer), Some(place)) = (self.answer.take(), self.place.take()) else {
+                let verified = self.answer.as_ref().map(|answer| answer.verify(&proof));
+                // Dropped where it lies; taken out, it would leave its bytes behind.
+                self.answer = None;
+                let (Some(verified), Some(place)) = (verified, self.place.take()) else {
                     return Err(unknown(Malformed::Handshake.into()));
                 };
-                let key = answer.verify(&proof).map_err(unknown)?;
+                let key = verified.map_err(unknown)?;
                 Ok(Step::Done(Session::opened(
                     &key,
                     self.key_no,

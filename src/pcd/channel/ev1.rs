@@ -9,19 +9,19 @@
 
 use subtle::ConstantTimeEq as _;
 
-use super::incoming::{Incoming, ReplyCrc};
 #[cfg(feature = "split")]
 use super::DataLength;
+use super::incoming::{Incoming, ReplyCrc};
 use super::{ReplyProtection, Request, RequestProtection, Sealed};
-use crate::error::{Authenticity, ErrorKind};
 #[cfg(feature = "split")]
 use crate::error::Misuse;
-#[cfg(feature = "split")]
-use crate::wire::Writer;
+use crate::error::{Authenticity, ErrorKind};
 use crate::pcd::crypto::cipher::{Cipher, Iv};
 use crate::pcd::crypto::cmac::{Subkeys, cmac};
 use crate::pcd::crypto::crc::CRC32;
 use crate::pcd::key::Key;
+#[cfg(feature = "split")]
+use crate::wire::Writer;
 
 /// The first bytes of the CMAC are sent, the rest stays in the IV.
 pub(super) const MAC_LEN: usize = 8;
@@ -149,7 +149,8 @@ impl Ev1 {
             ReplyProtection::Enciphered { length } => {
                 // Nobody has recorded how a card pads an answer of unstated length that fits
                 // exactly.
-                if !matches!(length, DataLength::Exactly(len) | DataLength::Believed(len) if len == data.len()) {
+                if !matches!(length, DataLength::Exactly(len) | DataLength::Believed(len) if len == data.len())
+                {
                     return Err(Misuse::Invalid(
                         "an enciphered reply can be foreseen only if the command states its length",
                     ));

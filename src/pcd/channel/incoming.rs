@@ -7,7 +7,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::DataLength;
 use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
 use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
-use crate::pcd::crypto::crc::{CRC16, CRC32};
+use crate::pcd::crypto::crc::{CRC16, CRC32, Lanes};
 
 /// Room for what follows the data: at most CRC32, a whole block of padding and, as ciphertext
 /// comes in blocks, nothing else.
@@ -51,8 +51,8 @@ impl ReplyCrc {
 /// A CRC that goes on.
 #[derive(Clone)]
 enum Running {
-    D40(Digest<'static, u16>),
-    Ev1(Digest<'static, u32>),
+    D40(Digest<'static, u16, Lanes>),
+    Ev1(Digest<'static, u32, Lanes>),
 }
 
 impl Running {
@@ -150,26 +150,28 @@ impl Incoming<'_> {
 
     fn decrypt(&mut self, cipher: &Cipher, iv: &mut Iv, block_len: usize) {
         let in_buffer = self.len.min(self.buffer.len()) / block_len * block_len;
-        if let Some(blocks) = self.buffer.get_mut(..in_buffer) {
+        if let Some(blocks @ [_, ..]) = self.buffer.get_mut(..in_buffer) {
             cipher.cbc_decrypt(iv, blocks);
         }
         // The block that lies across the border, and the tail.
         let mut scratch = Zeroizing::new([0; MAX_BLOCK + TAIL]);
-        if let Some(scratch) = scratch.get_mut(..self.len - in_buffer) {
+        if let Some(scratch @ [_, ..]) = scratch.get_mut(..self.len - in_buffer) {
             self.copy_out(in_buffer, scratch);
             cipher.cbc_decrypt(iv, scratch);
-            let places = self.buffer.iter_mut().chain(self.tail.iter_mut());
-            for (to, from) in places.skip(in_buffer).zip(scratch) {
-                *to = *from;
-            }
+            let (_, end) = self.buffer.split_at_mut(in_buffer);
+            let (to_buffer, to_tail) = scratch.split_at(end.len().min(scratch.len()));
+            copy(to_buffer, end);
+            copy(to_tail, self.tail);
         }
     }
 
+    /// As many bytes as `out` has room for, `from` this place on.
     fn copy_out(&self, from: usize, out: &mut [u8]) {
-        let bytes = self.buffer.iter().chain(self.tail.iter());
-        for (to, from) in out.iter_mut().zip(bytes.skip(from)) {
-            *to = *from;
-        }
+        let (_, in_buffer) = self.buffer.split_at(from.min(self.buffer.len()));
+        let in_tail = from.saturating_sub(self.buffer.len());
+        let (to, rest) = out.split_at_mut(in_buffer.len().min(out.len()));
+        copy(in_buffer, to);
+        copy(self.tail.get(in_tail..).unwrap_or_default(), rest);
     }
 
     /// Leaves nothing in the buffer that is not data.
@@ -178,6 +180,13 @@ impl Incoming<'_> {
             rest.fill(0);
         }
         self.tail.zeroize();
+    }
+}
+
+/// As many bytes as there are and there is room for.
+fn copy(from: &[u8], to: &mut [u8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
     }
 }
 

@@ -4,7 +4,7 @@
 //! goes out; enciphered requests are enciphered block by block on the way. So a request of any
 //! length needs no buffer but the frame's own and one block.
 
-use zeroize::{Zeroize as _, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use super::Padding;
 use crate::pcd::crypto::cipher::{Iv, MAX_BLOCK};
@@ -12,27 +12,36 @@ use crate::pcd::crypto::cipher::{Iv, MAX_BLOCK};
 /// Two CRC32 and a block of padding.
 const MAX_TRAILER: usize = 4 + 4 + MAX_BLOCK;
 
-/// What is left to send of a protected request.
+/// What is left to send of a protected request. Of this only the trailer tells of the data in clear;
+/// the rest is lengths, and ciphertext that goes out.
 #[derive(ZeroizeOnDrop)]
 pub(in crate::pcd) struct Sealed {
     trailer: [u8; MAX_TRAILER],
+    #[zeroize(skip)]
     trailer_len: usize,
+    #[zeroize(skip)]
     data_len: usize,
     /// How much of `data ‖ trailer` has been taken.
+    #[zeroize(skip)]
     position: usize,
     /// D40 keeps its chaining value here, as it lives for one operation only.
+    #[zeroize(skip)]
     pub(super) iv: Iv,
     /// Ciphertext of a block that did not fit into the frame.
+    #[zeroize(skip)]
     carry: [u8; MAX_BLOCK],
+    #[zeroize(skip)]
     carry_from: usize,
+    #[zeroize(skip)]
     carry_to: usize,
+    #[zeroize(skip)]
     enciphered: bool,
 }
 
 impl Sealed {
     /// Data in clear, with a MAC or nothing behind it.
     pub(super) fn clear(data_len: usize, mac: &[u8]) -> Self {
-        Self::new(data_len, &[mac], false)
+        Self::new(data_len, [mac, &[]], false)
     }
 
     /// Data to be enciphered, with CRCs and padding behind them.
@@ -42,7 +51,7 @@ impl Sealed {
         padding: Padding,
         block_len: usize,
     ) -> Self {
-        let mut sealed = Self::new(data_len, &crcs, true);
+        let mut sealed = Self::new(data_len, crcs, true);
         if padding == Padding::Marked {
             sealed.push(0x80);
         }
@@ -52,10 +61,19 @@ impl Sealed {
         sealed
     }
 
-    fn new(data_len: usize, trailer: &[&[u8]], enciphered: bool) -> Self {
-        let mut sealed = Self {
-            trailer: [0; MAX_TRAILER],
-            trailer_len: 0,
+    fn new(data_len: usize, parts: [&[u8]; 2], enciphered: bool) -> Self {
+        let mut trailer = [0; MAX_TRAILER];
+        let mut trailer_len = 0;
+        for part in parts {
+            for (to, from) in trailer.iter_mut().skip(trailer_len).zip(part) {
+                *to = *from;
+            }
+            trailer_len += part.len();
+        }
+        debug_assert!(trailer_len <= MAX_TRAILER);
+        Self {
+            trailer,
+            trailer_len,
             data_len,
             position: 0,
             iv: Iv::ZERO,
@@ -63,11 +81,7 @@ impl Sealed {
             carry_from: 0,
             carry_to: 0,
             enciphered,
-        };
-        for byte in trailer.iter().copied().flatten() {
-            sealed.push(*byte);
         }
-        sealed
     }
 
     fn push(&mut self, byte: u8) {
@@ -131,7 +145,9 @@ impl Sealed {
 
         let (blocks, rest) = out.split_at_mut(out.len() / block_len * block_len);
         self.fill(data, blocks);
-        encipher(&mut self.iv, blocks);
+        if !blocks.is_empty() {
+            encipher(&mut self.iv, blocks);
+        }
         if !rest.is_empty() {
             let mut block = [0; MAX_BLOCK];
             if let Some(block) = block.get_mut(..block_len) {
@@ -144,7 +160,6 @@ impl Sealed {
             self.carry = block;
             self.carry_from = rest.len();
             self.carry_to = block_len;
-            block.zeroize();
         }
         len
     }

@@ -11,7 +11,7 @@ use super::{Command, nothing};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::Protection;
-use crate::pcd::session::{Inner, Session};
+use crate::pcd::session::{Inner, Pending, Session};
 use crate::wire::{CommandCode, WireError, Writer};
 
 /// AbortTransaction (`A7`): see [`Session::abort_transaction`].
@@ -32,7 +32,7 @@ impl Command for AbortTransaction {
     }
 
     fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
-        inner.place.pending = false;
+        inner.place.pending = Pending::Nothing;
         nothing(len)
     }
 }

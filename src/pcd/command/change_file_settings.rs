@@ -76,6 +76,9 @@ impl<S> Session<S> {
     /// **With a Change right of [`crate::wire::Access::Never`] these settings are the last** for as long
     /// as the file exists.
     ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data).
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();

@@ -13,7 +13,7 @@ use super::{Command, nothing};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::exchange::Exchange;
 use crate::pcd::protection::Protection;
-use crate::pcd::session::{Inner, Session};
+use crate::pcd::session::{Inner, Pending, Session};
 use crate::wire::{CommandCode, WireError, Writer};
 
 /// CommitTransaction (`C7`): see [`Session::commit_transaction`].
@@ -34,7 +34,7 @@ impl Command for CommitTransaction {
     }
 
     fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
-        inner.place.pending = false;
+        inner.place.pending = Pending::Nothing;
         nothing(len)
     }
 }

@@ -111,7 +111,7 @@ mod tests {
         let mut session = Session::at_level(Aid::new(1).unwrap());
         let mode = CommMode::Enciphered;
         let flags = ValueFlags::all();
-        let bytes = "cc 02 03 3012 9cffffff a0860100 e8030000 ff";
+        let bytes = "cc 02 03 3012 9cffffff a0860100 e8030000 03";
         let script = [(bytes, "00")];
         native(
             session.create_value_file(file, mode, rights, -100..=100_000, 1000, flags),

@@ -60,6 +60,9 @@ impl FileCommand for Credit {
 impl<S> Session<S> {
     /// Adds to the value, up to its upper limit. Valid with the next commit.
     ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data).
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();

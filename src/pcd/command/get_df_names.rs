@@ -8,6 +8,14 @@
 //! needs the PICC master key if listing is not free. Source: libfreefare
 //! `mifare_desfire_get_df_names` and its live test.
 //!
+//! **In an EV1 session the bytes are proved to be the card's, but not the borders of the frames**, and with
+//! them not where an entry ends: whoever sits on the link can make two applications of one, or one of
+//! two, under a right CMAC. No rule for parsing mends that, since a name may hold any bytes; the list of
+//! AIDs does not either, since an entry may be hidden in the name before it. To refuse the command in a
+//! session would take it from cards that list to their master key only, so it is allowed. What is proved
+//! of an application is what its own keys and GetApplicationIDs say: take names from here for finding and
+//! showing applications, not for deciding whom to trust.
+//!
 //! In an EV1 session the joined frames carry one CMAC, as those of GetVersion do; that is the word
 //! of one card simulation (proxmark3's), and no reader is known to check it. Here it is checked
 //! like any other: on a card that does not send it the command fails and loses the session. Call it
@@ -158,6 +166,10 @@ impl<'b> Command for GetDfNames<'b> {
 
 impl<S> Session<S> {
     /// The applications that have an ISO FID. `buffer` takes up to 21 bytes for each.
+    ///
+    /// **Even in an EV1 session nothing proves where one entry ends and the next begins**: the CMAC is
+    /// over the bytes, and the end of an entry is the border of a frame. Somebody on the link can move it.
+    /// Decide nothing on a name; [`Session::get_application_ids`] is proved whole.
     ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, command::IsoName, wire::*};

@@ -63,6 +63,9 @@ impl FileCommand for GetValue {
 impl<S> Session<S> {
     /// The value of a value file, without changes that are not committed.
     ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data), also for what D40 does not protect.
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();

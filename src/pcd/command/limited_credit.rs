@@ -61,6 +61,9 @@ impl<S> Session<S> {
     /// Gives back what the last transaction debited, or a part of it: for refunds by a key that may not
     /// credit. Needs the file's flag. Valid with the next commit.
     ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data).
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();

@@ -8,6 +8,24 @@
 //! command advances the IV without being sent, and the reply carries a CMAC; in a D40 session and
 //! without authentication nothing protects either.
 
+//!
+//! # Commands on file data
+//!
+//! In which mode ReadData, WriteData, GetValue, Credit, Debit, LimitedCredit, ReadRecords, WriteRecord and
+//! ChangeFileSettings travel follows from the file's settings. **A session that does not know them sends
+//! GetFileSettings first**, once per file: one exchange more, and a right that the command itself does
+//! not need. If listing is not free in the application ([`crate::wire::KeyFlags::FREE_LISTING`]), only
+//! its master key may ask, and under any other key the card refuses with `AE`: nothing of the command has
+//! been sent then ([`crate::Error::while_asking`]), but an authenticated session is lost. Such a program
+//! states what it knows: the settings, once, with [`crate::Session::assume_file_settings`], or the mode of
+//! one command with [`crate::Exchange::comm_mode`].
+//!
+//! In a D40 session the answer to GetFileSettings is not authenticated; state the settings or the mode
+//! there. D40 does not protect the length of what is read, either: an enciphered answer also passes with
+//! its CRC16 and padding for data, or shorter if a shorter length was asked for, and the MAC is over
+//! data filled up with zeros, so that zeros at the end can be added or taken away. Programs for D40
+//! cards check lengths and ends themselves.
+
 mod abort_transaction;
 mod change_file_settings;
 mod change_key;
@@ -191,4 +209,4 @@ fn comm_and_rights(comm: crate::wire::CommMode, rights: crate::wire::AccessRight
 }
 
 #[cfg(test)]
-pub(in crate::pcd) mod testing;
+pub(crate) mod testing;

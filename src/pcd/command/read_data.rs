@@ -105,6 +105,9 @@ impl<S> Session<S> {
     ///
     /// What is not authentic is wiped from the buffer. `buffer` needs room for the data only.
     ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data), also for what D40 does not protect.
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();
@@ -131,6 +134,9 @@ impl<S> Session<S> {
 
     /// Reads from `offset` to the end of the file, which must fit into `buffer`, and returns what
     /// there was.
+    ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data), also for what D40 does not protect.
     ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};

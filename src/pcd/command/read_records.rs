@@ -105,6 +105,9 @@ impl<S> Session<S> {
     /// Reads `count` records of `record_size` bytes, passing over the `first` newest, into the
     /// front of `buffer`, and returns them: the oldest of them first.
     ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data), also for what D40 does not protect.
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();

@@ -101,7 +101,7 @@ pub(crate) fn session(
                 aid => Level::Application(Aid::new(aid).unwrap()),
             },
             files: crate::pcd::protection::FileCache::EMPTY,
-            pending: false,
+            pending: crate::pcd::session::Pending::Nothing,
         },
     );
     let session_key = session_key(scheme, key, rnd_a, rnd_b);

@@ -69,6 +69,9 @@ impl FileCommand for WriteRecord<'_> {
 impl<S> Session<S> {
     /// Writes `data` from `offset` on, in one call whatever their length.
     ///
+    /// If the session does not know the file it asks for its settings first: see
+    /// [`crate::command`](crate::command#commands-on-file-data).
+    ///
     /// ```
     /// # use desfire_ev1::{Key, Machine, Session, VirtualReader, wire::*};
     /// # let mut reader = VirtualReader::demo();

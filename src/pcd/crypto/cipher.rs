@@ -58,21 +58,44 @@ impl Iv {
 }
 
 /// A key schedule.
-pub(crate) enum Cipher {
+pub(crate) struct Cipher(Schedule);
+
+enum Schedule {
     Des(Des),
     TwoKey3Des(TdesEde2),
     ThreeKey3Des(TdesEde3),
     Aes(Aes128),
+    /// All of the room that any schedule takes.
+    Gone([u64; ROOM]),
+}
+
+/// The longest schedule and what alignment may add, with the tag in one word before.
+const ROOM: usize = (size_of::<TdesEde3>() + 16) / size_of::<u64>() - 1;
+
+// All but the tag's word is covered.
+const _: () = assert!(size_of::<Schedule>() == size_of::<[u64; ROOM + 1]>());
+
+impl Drop for Cipher {
+    /// The ciphers wipe themselves. But a small schedule leaves much of the room unused, and when it
+    /// was moved here, parts of schedules that had been on the stack may have come along.
+    fn drop(&mut self) {
+        self.0 = Schedule::Gone([0; ROOM]);
+        if let Schedule::Gone(room) = &mut self.0 {
+            room.zeroize();
+        }
+    }
 }
 
 /// Calls a generic function with the cipher inside.
 macro_rules! with_cipher {
     ($self:expr, $function:ident($($argument:expr),*)) => {
-        match $self {
-            Cipher::Des(cipher) => $function(cipher, $($argument),*),
-            Cipher::TwoKey3Des(cipher) => $function(cipher, $($argument),*),
-            Cipher::ThreeKey3Des(cipher) => $function(cipher, $($argument),*),
-            Cipher::Aes(cipher) => $function(cipher, $($argument),*),
+        match &$self.0 {
+            Schedule::Des(cipher) => $function(cipher, $($argument),*),
+            Schedule::TwoKey3Des(cipher) => $function(cipher, $($argument),*),
+            Schedule::ThreeKey3Des(cipher) => $function(cipher, $($argument),*),
+            Schedule::Aes(cipher) => $function(cipher, $($argument),*),
+            // Between `drop` and the end of it.
+            Schedule::Gone(_) => {}
         }
     };
 }
@@ -80,18 +103,20 @@ macro_rules! with_cipher {
 impl Cipher {
     /// Sets up the key schedule.
     pub(crate) fn new(key: &Key) -> Self {
-        match key.key_type() {
-            KeyType::Des => Self::Des(schedule(key)),
-            KeyType::TwoKey3Des => Self::TwoKey3Des(schedule(key)),
-            KeyType::ThreeKey3Des => Self::ThreeKey3Des(schedule(key)),
-            KeyType::Aes => Self::Aes(schedule(key)),
-        }
+        #[cfg(test)]
+        testing::count_schedule();
+        Self(match key.key_type() {
+            KeyType::Des => Schedule::Des(schedule(key)),
+            KeyType::TwoKey3Des => Schedule::TwoKey3Des(schedule(key)),
+            KeyType::ThreeKey3Des => Schedule::ThreeKey3Des(schedule(key)),
+            KeyType::Aes => Schedule::Aes(schedule(key)),
+        })
     }
 
     /// Length of a block in bytes.
     pub(in crate::pcd) const fn block_len(&self) -> usize {
-        match self {
-            Self::Aes(_) => 16,
+        match self.0 {
+            Schedule::Aes(_) => 16,
             _ => 8,
         }
     }
@@ -106,9 +131,21 @@ impl Cipher {
         with_cipher!(self, decrypt(iv, data));
     }
 
-    /// Runs whole blocks through CBC encryption and keeps only the chaining value.
+    /// Runs data through CBC encryption and keeps only the chaining value. A last block that is not
+    /// whole is filled up with zeros.
     pub(in crate::pcd) fn cbc_absorb(&self, iv: &mut Iv, data: &[u8]) {
-        with_cipher!(self, absorb(iv, data));
+        with_cipher!(self, absorb(iv, &[data], None));
+    }
+
+    /// The same with the joined `parts` and the end of a CMAC: K1 goes into the last block if it is
+    /// whole, otherwise a mark and K2.
+    pub(in crate::pcd) fn cmac_absorb(
+        &self,
+        iv: &mut Iv,
+        parts: &[&[u8]],
+        subkeys: [&[u8; MAX_BLOCK]; 2],
+    ) {
+        with_cipher!(self, absorb(iv, parts, Some(subkeys)));
     }
 
     /// Does all that a computation asks of this key.
@@ -162,10 +199,11 @@ fn decrypt<C: BlockCipherDecrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
     iv.store(mode.iv_state());
 }
 
-/// CBC-MAC over blocks, inside the cipher's own loop: no per-block dispatch.
+/// CBC-MAC over joined parts, inside the cipher's own loop: no dispatch and no copy for each block.
 struct Absorb<'a, N: ArraySize> {
     state: &'a mut Array<u8, N>,
-    blocks: &'a [Array<u8, N>],
+    parts: &'a [&'a [u8]],
+    subkeys: Option<[&'a [u8; MAX_BLOCK]; 2]>,
 }
 
 impl<N: ArraySize> BlockSizeUser for Absorb<'_, N> {
@@ -175,22 +213,66 @@ impl<N: ArraySize> BlockSizeUser for Absorb<'_, N> {
 impl<N: ArraySize> BlockCipherEncClosure for Absorb<'_, N> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = N>>(self, backend: &B) {
-        for block in self.blocks {
-            for (state, byte) in self.state.iter_mut().zip(block) {
-                *state ^= byte;
+        // A value of its own, so that it can stay in registers.
+        let mut state = self.state.clone();
+        // How much of the next block is in the state already. A full one stays there until more bytes
+        // come: before, it may be the last.
+        let mut fill = 0;
+        for part in self.parts {
+            let mut rest = *part;
+            if fill > 0 {
+                let (start, later) = rest.split_at(rest.len().min(N::USIZE - fill));
+                add(state.iter_mut().skip(fill), start);
+                fill += start.len();
+                rest = later;
             }
-            backend.encrypt_block(self.state.into());
+            if rest.is_empty() {
+                continue;
+            }
+            if fill > 0 {
+                backend.encrypt_block((&mut state).into());
+            }
+            let (blocks, last) = rest.split_at((rest.len() - 1) / N::USIZE * N::USIZE);
+            for block in Array::<u8, N>::slice_as_chunks(blocks).0 {
+                add(state.iter_mut(), block);
+                backend.encrypt_block((&mut state).into());
+            }
+            add(state.iter_mut(), last);
+            fill = last.len();
         }
+        match self.subkeys {
+            Some([k1, _]) if fill == N::USIZE => add(state.iter_mut(), k1),
+            Some([_, k2]) => {
+                add(state.iter_mut().skip(fill), &[0x80]);
+                add(state.iter_mut(), k2);
+            }
+            None if fill == 0 => return,
+            None => {}
+        }
+        backend.encrypt_block((&mut state).into());
+        *self.state = state;
     }
 }
 
-fn absorb<C: BlockCipherEncrypt>(cipher: &C, iv: &mut Iv, data: &[u8]) {
-    let (blocks, rest) = Array::<u8, C::BlockSize>::slice_as_chunks(data);
-    debug_assert!(rest.is_empty(), "whole blocks only");
+/// Addition in GF(2).
+#[inline(always)]
+fn add<'a>(to: impl Iterator<Item = &'a mut u8>, bytes: &[u8]) {
+    for (to, byte) in to.zip(bytes) {
+        *to ^= byte;
+    }
+}
+
+fn absorb<C: BlockCipherEncrypt>(
+    cipher: &C,
+    iv: &mut Iv,
+    parts: &[&[u8]],
+    subkeys: Option<[&[u8; MAX_BLOCK]; 2]>,
+) {
     let mut state = iv.load();
     cipher.encrypt_with_backend(Absorb {
         state: &mut state,
-        blocks,
+        parts,
+        subkeys,
     });
     iv.store(state);
 }
@@ -207,6 +289,24 @@ fn send<C: BlockCipherDecrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
         previous = block.clone();
     }
     iv.store(previous);
+}
+
+/// How many key schedules this thread has set up.
+#[cfg(test)]
+pub(in crate::pcd) mod testing {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static SCHEDULES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count_schedule() {
+        SCHEDULES.set(schedules() + 1);
+    }
+
+    pub(in crate::pcd) fn schedules() -> usize {
+        SCHEDULES.get()
+    }
 }
 
 #[cfg(test)]

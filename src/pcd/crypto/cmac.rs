@@ -3,7 +3,7 @@
 //! EV1 starts each CMAC where the last one ended instead of at zero, which the `cmac` crate
 //! cannot do; with an IV of zero both agree, and the tests hold one against the other.
 
-use zeroize::{Zeroize as _, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use super::cipher::{Cipher, Iv, MAX_BLOCK};
 
@@ -60,60 +60,7 @@ fn double(block: &[u8]) -> [u8; MAX_BLOCK] {
 
 /// Replaces `iv` by the CMAC, started at `iv`, over the joined `parts`.
 pub(in crate::pcd) fn cmac(cipher: &Cipher, subkeys: &Subkeys, iv: &mut Iv, parts: &[&[u8]]) {
-    let block_len = cipher.block_len();
-    // The last block is held back, because a subkey goes into it; until more bytes come, any
-    // block may be the last.
-    let mut held = [0; MAX_BLOCK];
-    let mut fill = 0;
-    for part in parts {
-        let mut rest = *part;
-        while !rest.is_empty() {
-            if fill == block_len {
-                cipher.cbc_absorb(iv, held.get(..block_len).unwrap_or_default());
-                fill = 0;
-            }
-            if fill == 0 && rest.len() > block_len {
-                // Whole blocks straight from the message, all but the last.
-                let whole = (rest.len() - 1) / block_len * block_len;
-                let (blocks, last) = rest.split_at(whole);
-                cipher.cbc_absorb(iv, blocks);
-                rest = last;
-            }
-            let (now, later) = rest.split_at(rest.len().min(block_len - fill));
-            for (to, from) in held.iter_mut().skip(fill).zip(now) {
-                *to = *from;
-            }
-            fill += now.len();
-            rest = later;
-        }
-    }
-    let complete = fill == block_len;
-    if !complete {
-        for (i, byte) in held.iter_mut().enumerate().skip(fill) {
-            *byte = if i == fill { 0x80 } else { 0 };
-        }
-    }
-    let last = held.get(..block_len).unwrap_or_default();
-    absorb_last(cipher, subkeys, iv, last, complete);
-    held.zeroize();
-}
-
-/// The last step of a CMAC: `last` is one block, `complete` or already padded.
-fn absorb_last(
-    cipher: &Cipher,
-    subkeys: &Subkeys,
-    iv: &mut Iv,
-    last: &[u8],
-    complete: bool,
-) {
-    let block_len = cipher.block_len();
-    let subkey = subkeys.for_last(complete);
-    let mut block = [0; MAX_BLOCK];
-    for ((to, from), key) in block.iter_mut().zip(last).zip(subkey) {
-        *to = from ^ key;
-    }
-    cipher.cbc_absorb(iv, block.get(..block_len).unwrap_or_default());
-    block.zeroize();
+    cipher.cmac_absorb(iv, parts, [&subkeys.k1, &subkeys.k2]);
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use core::fmt;
 
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::pcd::exchange::LinkFormat;
-use crate::wire::{Instruction, Status};
+use crate::wire::{Instruction, Status, StatusWord};
 
 pub use asynchronous::AsyncTransport;
 pub(in crate::pcd) use asynchronous::run_async;
@@ -21,6 +21,8 @@ pub use blocking::Transport;
 pub(in crate::pcd) use blocking::run;
 pub use faulty::{Faulty, Passing};
 pub use ready::Procedure;
+#[cfg(feature = "provision")]
+pub(crate) use ready::{Ready, finish};
 pub use trace::Traced;
 
 /// Room for a reply: a short APDU, which is more than a card of this generation sends.
@@ -107,6 +109,15 @@ impl<E> RunError<E> {
         }
     }
 
+    /// The status word of an answer that is not the native one: see [`ErrorKind::RefusedIso`].
+    #[must_use]
+    pub const fn status_word(&self) -> Option<StatusWord> {
+        match self {
+            Self::Protocol(error) => error.status_word(),
+            Self::Transport { .. } => None,
+        }
+    }
+
     /// The core's reason, if it is one.
     #[must_use]
     pub const fn kind(&self) -> Option<&ErrorKind> {
@@ -139,10 +150,11 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
 }
 
 impl<E: core::error::Error + 'static> core::error::Error for RunError<E> {
+    /// What is behind what the text says already.
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Protocol(error) => Some(&error.kind),
-            Self::Transport { error, .. } => Some(error),
+            Self::Protocol(error) => error.source(),
+            Self::Transport { error, .. } => error.source(),
         }
     }
 }

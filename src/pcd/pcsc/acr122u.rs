@@ -14,7 +14,8 @@
 //! | time-out | `FF 00 41 tt 00` | `90 00` |
 //! | buzzer on detection | `FF 00 52 bb 00` | `90 00` |
 //!
-//! Source: ACS's manual as relayed by open tools; not tried on hardware here.
+//! Refusals are `63 00`. Source: ACS, ACR122U USB NFC Reader, Application Programming Interface
+//! V2.04, 6.2 to 6.7. Not tried on hardware here.
 
 use std::string::String;
 use std::time::Duration;
@@ -149,8 +150,9 @@ impl<E: Escape> Acr122u<E> {
         Ok(())
     }
 
-    /// How long the reader waits for a card's answer: in steps of 5 seconds, rounded up, up to
-    /// 1270; nothing waits for ever.
+    /// How long the reader waits for a card's answer: in steps of 5 seconds, rounded up, from 5 to
+    /// 1270; with `None` it waits for ever. (The reader's value 0, which checks no time-out, is
+    /// not used.)
     ///
     /// # Errors
     /// [`PcscError::ReaderStatus`] if it refuses.
@@ -159,14 +161,14 @@ impl<E: Escape> Acr122u<E> {
             None => 0xFF,
             Some(timeout) => u8::try_from(timeout.as_millis().div_ceil(5000))
                 .unwrap_or(0xFE)
-                .min(0xFE),
+                .clamp(0x01, 0xFE),
         };
         self.command(&[0xFF, 0x00, 0x41, steps, 0x00])?;
         Ok(())
     }
 
-    /// Blinks and beeps `times` times, each blink two halves of `halves`, in steps of 100 ms up to
-    /// 25.5 s. Returns which LEDs are on afterwards: bit 0 red, bit 1 green.
+    /// Blinks and beeps `times` times, each blink two halves of `halves`, in steps of 100 ms,
+    /// rounded up, to 25.5 s. Returns which LEDs are on: bit 0 red, bit 1 green.
     ///
     /// # Errors
     /// [`PcscError::ReaderStatus`] if it refuses.
@@ -178,7 +180,7 @@ impl<E: Escape> Acr122u<E> {
         buzzer: Buzzer,
     ) -> Result<u8, PcscError> {
         let [first, second] =
-            halves.map(|half| u8::try_from(half.as_millis() / 100).unwrap_or(u8::MAX));
+            halves.map(|half| u8::try_from(half.as_millis().div_ceil(100)).unwrap_or(u8::MAX));
         let buzzer = match buzzer {
             Buzzer::Silent => 0,
             Buzzer::First => 1,
@@ -272,10 +274,10 @@ mod tests {
             reader.led_and_buzzer(led, [half, half], 3, Buzzer::First)
         });
         assert_eq!(state, Ok(2));
-        assert_eq!(bytes, [0xFF, 0x00, 0x40, 0x0A, 0x04, 2, 2, 3, 1]);
+        assert_eq!(bytes, [0xFF, 0x00, 0x40, 0x0A, 0x04, 3, 3, 3, 1]);
 
         for (timeout, steps) in [
-            (Some(Duration::ZERO), 0),
+            (Some(Duration::ZERO), 1),
             (Some(Duration::from_secs(6)), 2),
             (Some(Duration::from_secs(100_000)), 0xFE),
             (None, 0xFF),

@@ -10,8 +10,16 @@
 //! - The connection ends with a reset, so that no authenticated card is left behind; also when a
 //!   [`PcscCard`] is dropped.
 //! - Nothing is ever connected anew by itself: after an error the card may be another one.
+//! - A command without an answer is told as what it is: the service is asked for up to a second
+//!   whether the card has left, has been reset, or is there and mute.
 //!
 //! The ATR of a DESFire is that of any card with its ATS and proves nothing: ask GetVersion.
+//!
+//! pcsc-lite 1.9 has a gap that this module keeps away from where it can. A connection that ends
+//! with a reset after its card has left, but before the service has noticed (0.4 s), marks the reader
+//! as empty; a card put on within that time is then overlooked until it is taken off and put on
+//! again. Waiting as above closes the gap after a failed command; it stays open for a program that
+//! lets go of a card which left while nothing was sent. [`PcscCard::keep_alive`] tells that one.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -27,6 +35,7 @@
 //! ```
 
 mod acr122u;
+mod card;
 mod error;
 
 use std::ffi::{CStr, CString};
@@ -37,15 +46,15 @@ use std::vec::Vec;
 use pcsc::{Card, Context, Protocols, ReaderState, Scope, ShareMode, State};
 
 pub use acr122u::{Acr122u, Buzzer, Led, PiccParameters};
+pub use card::PcscCard;
 pub use error::PcscError;
 
-use super::driver::{Link, Transport};
-use super::exchange::LinkFormat;
-use crate::wire::StatusWord;
-use crate::wire::apdu::ResponseApdu;
+/// How long to wait before asking the service again.
+const PAUSE: Duration = Duration::from_millis(25);
 
-/// How long to wait before trying again to connect to a card that somebody else looks at.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// How long somebody else may look at a new card before the reader counts as busy: systems do that
+/// for a moment.
+const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The host's PC/SC service.
 pub struct PcscContext {
@@ -105,13 +114,16 @@ impl PcscContext {
     /// and connects to it. With a time-out of zero it looks once.
     ///
     /// # Errors
-    /// [`PcscError::NoCard`] after `timeout`; otherwise as [`PcscContext::connect`].
+    /// [`PcscError::NoCard`] after `timeout`; [`PcscError::ReaderGone`] if every such reader is
+    /// unplugged meanwhile; [`PcscError::ReaderBusy`] if another program keeps the
+    /// card for two seconds; otherwise as [`PcscContext::connect`].
     pub fn wait_for_card(
         &self,
         reader: Option<&str>,
         timeout: Duration,
     ) -> Result<PcscCard, PcscError> {
         let started = Instant::now();
+        let mut busy_since = None;
         let mut states: Vec<ReaderState> = self
             .matching(reader)?
             .into_iter()
@@ -121,16 +133,27 @@ impl PcscContext {
             let left = timeout.saturating_sub(started.elapsed());
             match self.context.get_status_change(left, &mut states) {
                 Ok(()) | Err(pcsc::Error::Timeout) => {}
+                // No card takes part in this: it is the service that has ended.
+                Err(pcsc::Error::CommError) => return Err(PcscError::NoService),
                 Err(error) => return Err(PcscError::from_pcsc(error)),
+            }
+            if states
+                .iter()
+                .all(|state| state.event_state().contains(State::UNKNOWN))
+            {
+                return Err(PcscError::ReaderGone);
             }
             let with_card = states
                 .iter()
                 .find(|state| state.event_state().contains(State::PRESENT));
             if let Some(state) = with_card {
                 match self.open(state.name()) {
-                    // The system looks at every new card for a moment.
-                    Err(PcscError::ReaderBusy) if started.elapsed() < timeout => {
-                        std::thread::sleep(BUSY_PAUSE);
+                    Err(PcscError::ReaderBusy)
+                        if started.elapsed() < timeout
+                            && busy_since.get_or_insert_with(Instant::now).elapsed()
+                                < BUSY_PATIENCE =>
+                    {
+                        std::thread::sleep(PAUSE);
                         continue;
                     }
                     opened => return opened,
@@ -170,17 +193,7 @@ impl PcscContext {
                 },
                 error => PcscError::from_pcsc(error),
             })?;
-        let atr = card
-            .status2_owned()
-            .map_err(PcscError::from_pcsc)?
-            .atr()
-            .to_vec();
-        Ok(PcscCard {
-            card,
-            reader: text(name),
-            atr,
-            last_use: Instant::now(),
-        })
+        PcscCard::new(card, text(name))
     }
 
     /// An ACR122U or a relative of it, without a card: commands go as escape codes.
@@ -200,136 +213,4 @@ impl PcscContext {
 
 fn text(name: &CStr) -> String {
     name.to_string_lossy().into_owned()
-}
-
-/// A card on a reader, held exclusively; a [`Transport`] with wrapped framing.
-pub struct PcscCard {
-    card: Card,
-    reader: String,
-    atr: Vec<u8>,
-    last_use: Instant,
-}
-
-impl PcscCard {
-    /// After how much silence Windows resets a card that a program holds; other systems do not.
-    pub const WINDOWS_IDLE_LIMIT: Duration = Duration::from_secs(5);
-
-    /// The reader's name.
-    #[must_use]
-    pub fn reader(&self) -> &str {
-        &self.reader
-    }
-
-    /// The answer to reset: `3B 81 80 01 80 80` for a DESFire EV1 with its own ATS.
-    #[must_use]
-    pub fn atr(&self) -> &[u8] {
-        &self.atr
-    }
-
-    /// What the reader took for the UID at activation (`FF CA 00 00 00`): seven bytes, or four
-    /// random ones in random-ID mode. Nothing proves it.
-    ///
-    /// # Errors
-    /// [`PcscError::ReaderStatus`] if the reader cannot tell.
-    pub fn uid(&mut self) -> Result<Vec<u8>, PcscError> {
-        self.reader_data(0x00)
-    }
-
-    /// The answer to select (`FF CA 01 00 00`), its own length first.
-    ///
-    /// # Errors
-    /// [`PcscError::ReaderStatus`] if the reader cannot tell.
-    pub fn ats(&mut self) -> Result<Vec<u8>, PcscError> {
-        self.reader_data(0x01)
-    }
-
-    fn reader_data(&mut self, p1: u8) -> Result<Vec<u8>, PcscError> {
-        let mut reply = [0; 64];
-        let len = self.transmit(&[0xFF, 0xCA, p1, 0x00, 0x00], &mut reply)?;
-        let reply = ResponseApdu::parse(reply.get(..len).unwrap_or_default())
-            .map_err(|_| PcscError::EmptyReply)?;
-        if reply.sw != StatusWord::OK {
-            return Err(PcscError::ReaderStatus(reply.sw));
-        }
-        Ok(reply.data.to_vec())
-    }
-
-    /// Tells the service that the card is still wanted, without a byte to the card: for long
-    /// pauses, such as that of a remote key holder.
-    ///
-    /// # Errors
-    /// The card is gone or has been reset meanwhile; a session with it is lost.
-    pub fn keep_alive(&mut self) -> Result<(), PcscError> {
-        self.card.status2_owned().map_err(PcscError::from_pcsc)?;
-        self.last_use = Instant::now();
-        Ok(())
-    }
-
-    /// When the host would have reset the card if nothing is sent and [`PcscCard::keep_alive`] is
-    /// not called; nothing if it does not do so.
-    #[must_use]
-    pub fn idle_deadline(&self) -> Option<Instant> {
-        if cfg!(windows) {
-            self.last_use.checked_add(Self::WINDOWS_IDLE_LIMIT)
-        } else {
-            None
-        }
-    }
-
-    /// The reader's own functions, if it is an ACR122U or a relative of it, by pseudo-APDUs.
-    pub const fn acr122u(&mut self) -> Acr122u<&mut Self> {
-        Acr122u::new(self)
-    }
-
-    /// Resets the card and lets go of it. Dropping does the same, and says nothing.
-    ///
-    /// # Errors
-    /// What the service finds wrong.
-    pub fn disconnect(self) -> Result<(), PcscError> {
-        self.card
-            .disconnect(pcsc::Disposition::ResetCard)
-            .map_err(|(_, error)| PcscError::from_pcsc(error))
-    }
-
-    fn transmit(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, PcscError> {
-        let len = match self.card.transmit(command, reply) {
-            Ok(reply) => reply.len(),
-            Err(error @ (pcsc::Error::NotTransacted | pcsc::Error::CommError)) => {
-                // The service only knows that nothing came back; whether the card is still there
-                // is another question.
-                return Err(match self.card.status2_owned() {
-                    Err(pcsc::Error::RemovedCard | pcsc::Error::NoSmartcard) => {
-                        PcscError::CardRemoved
-                    }
-                    Err(pcsc::Error::ResetCard) => PcscError::CardReset,
-                    _ => PcscError::from_pcsc(error),
-                });
-            }
-            Err(error) => return Err(PcscError::from_pcsc(error)),
-        };
-        self.last_use = Instant::now();
-        Ok(len)
-    }
-}
-
-impl Link for PcscCard {
-    type Error = PcscError;
-
-    fn format(&self) -> LinkFormat {
-        LinkFormat::WRAPPED
-    }
-}
-
-impl Transport for PcscCard {
-    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, PcscError> {
-        let len = self.transmit(command, reply)?;
-        match reply.get(..len).unwrap_or_default() {
-            [] => Err(PcscError::EmptyReply),
-            // A DESFire has no status word 63xx: it is the reader that speaks.
-            [0x63, low] => Err(PcscError::ReaderStatus(StatusWord(u16::from_be_bytes([
-                0x63, *low,
-            ])))),
-            _ => Ok(len),
-        }
-    }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Reader {
     pending: bool,
     /// The same before the command that is out.
     pending_before: bool,
+    /// Whether the card has refused something since.
+    broken: bool,
 }
 
 /// What the library does first when it is called.
@@ -71,8 +73,9 @@ impl Reader {
     /// has refused.
     pub(crate) fn failed(&mut self, refused: bool) {
         if self.key.is_none() && refused {
-            // What has been refused has left nothing.
+            // What has been refused has left nothing, and what was there is gone.
             self.pending = self.pending_before;
+            self.broken |= self.pending;
         } else {
             self.loses();
         }
@@ -81,6 +84,7 @@ impl Reader {
     /// The card has said that nothing is pending.
     pub(crate) fn hears_no_changes(&mut self) {
         self.pending = false;
+        self.broken = false;
     }
 
     /// Whether a refusal in a later frame of a write leaves open what the earlier ones did.
@@ -97,6 +101,7 @@ impl Reader {
         self.lost = true;
         self.known = 0;
         self.pending = false;
+        self.broken = false;
     }
 
     /// A command goes out.
@@ -172,6 +177,9 @@ impl Reader {
     fn impossible(&self, op: &Op) -> Option<Misuse> {
         if matches!(op, Op::Guarded { .. }) && !self.pending {
             return Some(Misuse::NothingPending);
+        }
+        if matches!(op, Op::Guarded { .. }) && self.broken {
+            return Some(Misuse::TransactionBroken);
         }
         let in_application = self.selected != 0;
         let need_picc = in_application.then_some(Misuse::NotAtPiccLevel);
@@ -288,6 +296,7 @@ impl Reader {
             Op::ChangeKeyInUse { .. } | Op::ChangePiccKey { .. } => {
                 *self = Self {
                     pending: self.pending,
+                    broken: self.broken,
                     ..Self::at(self.selected)
                 };
             }
@@ -295,7 +304,10 @@ impl Reader {
             Op::CreateFile { no, .. } | Op::DeleteFile(no) | Op::ChangeFileSettings { no, .. } => {
                 self.forgets(no);
             }
-            Op::Commit | Op::Abort | Op::Guarded { .. } => self.pending = false,
+            Op::Commit | Op::Abort | Op::Guarded { .. } => {
+                self.pending = false;
+                self.broken = false;
+            }
             // The library cannot know what they did.
             _ if by_hand(op, self.key.is_some()) => self.known = 0,
             _ => {}

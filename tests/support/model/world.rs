@@ -690,6 +690,12 @@ fn past_the_library<S>(
         Ok(len) => {
             let answer = ReplyFrame::parse(framing, &reply[..len]).expect("a frame");
             assert!(answer.payload.is_empty(), "the card took a secret in clear");
+            let mut machine = session.free_mem();
+            machine
+                .start(Link::format(radio))
+                .expect("a usable session");
+            machine.step(&reply[..len]).expect_err("a refusal");
+            drop(machine);
             Err(RunError::Protocol(Error {
                 command: code.into(),
                 outcome: Outcome::Refused,

@@ -41,7 +41,7 @@ impl IsoCommand for AppendRecord<'_> {
     }
 
     fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
-        inner.place.pending = true;
+        inner.place.changed();
         match len {
             0 => Ok(()),
             _ => Err(Malformed::TooLong.into()),

@@ -43,7 +43,7 @@ impl IsoCommand for UpdateBinary<'_> {
 
     fn finish(&mut self, inner: &mut Inner, len: usize) -> Result<(), ErrorKind> {
         // It may have been a backup file.
-        inner.place.pending = true;
+        inner.place.changed();
         match len {
             0 => Ok(()),
             _ => Err(Malformed::TooLong.into()),

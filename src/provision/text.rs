@@ -1,0 +1,713 @@
+//! Layouts from TOML.
+//!
+//! For: turning text that anybody may have written into a [`Layout`] that has been checked, or into
+//! what is wrong with it and in which line. It never panics, and takes [`MAX_TEXT`] bytes at most.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+use toml::Spanned;
+
+use super::check::{LayoutError, LayoutErrors, Place};
+use super::layout::{
+    ApplicationLayout, FileKind, FileLayout, KeyRef, KeySlot, Layout, PiccLayout, RecordsLayout,
+    storage,
+};
+use crate::wire::{
+    Access, AccessRights, Aid, ChangeKeyAccess, CommMode, DfName, FileNo, IsoFileId, KeyFamily,
+    KeyFlags, KeyNo, KeySettings, ValueFlags,
+};
+
+/// The longest text that is looked at, in bytes.
+pub const MAX_TEXT: usize = 256 * 1024;
+
+/// Bytes, as text or in hexadecimal.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Bytes {
+    Text(String),
+    Hex(Hex),
+}
+
+impl Bytes {
+    fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.into_bytes(),
+            Self::Hex(hex) => hex.0,
+        }
+    }
+}
+
+/// An even number of hexadecimal digits, with blanks wherever they please.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Hex(Vec<u8>);
+
+impl TryFrom<String> for Hex {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.chars().filter(|c| !c.is_ascii_whitespace());
+        let digits: Option<Vec<u8>> = digits
+            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+            .collect();
+        let digits = digits.ok_or_else(|| format!("'{text}' is not hexadecimal"))?;
+        if digits.len() % 2 != 0 {
+            return Err(format!("'{text}' has an odd number of digits"));
+        }
+        let (pairs, _) = digits.as_chunks::<2>();
+        Ok(Self(
+            pairs.iter().map(|[high, low]| high << 4 | low).collect(),
+        ))
+    }
+}
+
+impl Hex {
+    fn number(&self) -> u32 {
+        self.0
+            .iter()
+            .fold(0, |number, byte| (number << 8) | u32::from(*byte))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct AidText(Aid);
+
+impl TryFrom<String> for AidText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let hex = Hex::try_from(text)?;
+        match (hex.0.len(), Aid::new(hex.number())) {
+            (3, Ok(aid)) => Ok(Self(aid)),
+            _ => Err("an AID has six hexadecimal digits".to_string()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct FileIdText(IsoFileId);
+
+impl TryFrom<String> for FileIdText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match Hex::try_from(text)?.0.as_slice() {
+            [high, low] => Ok(Self(IsoFileId::from_iso([*high, *low]))),
+            _ => Err("an ISO FID has four hexadecimal digits".to_string()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+enum CardSize {
+    #[serde(rename = "2K")]
+    Ev1_2K,
+    #[serde(rename = "4K")]
+    Ev1_4K,
+    #[serde(rename = "8K")]
+    Ev1_8K,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+enum Family {
+    #[serde(rename = "DES", alias = "2K3DES")]
+    Des,
+    #[serde(rename = "3K3DES")]
+    ThreeKey3Des,
+    #[serde(rename = "AES")]
+    Aes,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Plain,
+    #[serde(rename = "maced")]
+    Maced,
+    Enciphered,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Type {
+    Standard,
+    Backup,
+    Value,
+    Linear,
+    Cyclic,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+enum Who {
+    #[default]
+    #[serde(rename = "free")]
+    Free,
+    #[serde(rename = "master key")]
+    MasterKey,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+enum Later {
+    #[default]
+    #[serde(rename = "changeable")]
+    Changeable,
+    #[serde(rename = "frozen")]
+    Frozen,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "u8")]
+struct FileNumber(FileNo);
+
+impl TryFrom<u8> for FileNumber {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, String> {
+        let number = FileNo::new(number);
+        number
+            .map(Self)
+            .map_err(|_| "a file number is 0 to 31".to_string())
+    }
+}
+
+/// A key number or a word.
+enum KeyOrWord {
+    Key(i64),
+    Word(String),
+}
+
+impl<'de> Deserialize<'de> for KeyOrWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = KeyOrWord;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key number or a word")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<KeyOrWord, E> {
+                Ok(KeyOrWord::Key(number))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<KeyOrWord, E> {
+                Ok(KeyOrWord::Word(word.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    name: String,
+    card: Spanned<CardSize>,
+    system_id: Option<Bytes>,
+    picc: Spanned<Picc>,
+    #[serde(default)]
+    application: Vec<Spanned<Application>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reference {
+    name: String,
+    version: u8,
+    #[serde(default = "yes")]
+    diversified: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Slot {
+    name: String,
+    version: u8,
+    #[serde(default = "yes")]
+    diversified: bool,
+    #[serde(default)]
+    older: Vec<u8>,
+    #[serde(default)]
+    older_keys: Vec<Reference>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Picc {
+    key: Slot,
+    #[serde(default)]
+    transport: Vec<Reference>,
+    default_key: Option<Reference>,
+    settings: Option<Spanned<Settings>>,
+    #[serde(default)]
+    random_id: bool,
+    #[serde(default)]
+    disable_format: bool,
+    ats: Option<Hex>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default)]
+    listing: Who,
+    #[serde(default)]
+    creating: Who,
+    #[serde(default)]
+    master_key: Later,
+    #[serde(default)]
+    settings: Later,
+    change_keys: Option<KeyOrWord>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Application {
+    #[serde(default)]
+    name: String,
+    aid: AidText,
+    iso_file_id: Option<FileIdText>,
+    df_name: Option<Bytes>,
+    key_type: Family,
+    keys: Vec<Spanned<Slot>>,
+    settings: Option<Spanned<Settings>>,
+    #[serde(default)]
+    file: Vec<Spanned<File>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    number: FileNumber,
+    #[serde(rename = "type")]
+    kind: Type,
+    iso_file_id: Option<FileIdText>,
+    mode: Mode,
+    rights: Spanned<Rights>,
+    size: Option<u32>,
+    content: Option<Spanned<Bytes>>,
+    lower: Option<i32>,
+    upper: Option<i32>,
+    value: Option<i32>,
+    limited_credit: Option<bool>,
+    free_get_value: Option<bool>,
+    record_size: Option<u32>,
+    max_records: Option<u32>,
+    records: Option<Spanned<Vec<Bytes>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rights {
+    read: KeyOrWord,
+    write: KeyOrWord,
+    read_write: KeyOrWord,
+    change: KeyOrWord,
+}
+
+impl Layout {
+    /// A layout from TOML, checked.
+    ///
+    /// ```
+    /// use desfire_ev1::provision::Layout;
+    ///
+    /// let layout = Layout::from_toml(r#"
+    /// name = "door card"
+    /// card = "2K"                               # it must fit into this: 2K, 4K or 8K
+    /// system_id = { text = "NXP A" }            # for diversified keys; { hex = "4E58" } works too
+    ///
+    /// [picc]
+    /// key = { name = "picc", version = 2, older = [1] }
+    /// transport = [{ name = "transport", version = 0, diversified = false }]
+    /// settings = { creating = "master key" }    # listing, creating: free, master key
+    ///                                           # master_key, settings: changeable, frozen
+    /// [[application]]
+    /// name = "door"
+    /// aid = "F51A10"
+    /// key_type = "AES"                          # DES, 2K3DES, 3K3DES, AES
+    /// keys = [
+    ///     { name = "door master", version = 2, older = [1] },
+    ///     { name = "door read", version = 2, diversified = false },
+    /// ]
+    /// settings = { change_keys = "master key" } # or a key number, "same key", "never"
+    ///
+    /// [[application.file]]
+    /// number = 0
+    /// type = "standard"                         # standard, backup, value, linear, cyclic
+    /// mode = "enciphered"                       # plain, maced, enciphered
+    /// rights = { read = 1, write = 0, read_write = "never", change = "never" }
+    /// size = 32
+    /// content = { text = "house 7" }
+    /// "#)?;
+    /// assert_eq!(layout.applications[0].keys.len(), 2);
+    ///
+    /// let errors = Layout::from_toml("name = 'x'\ncard = '2K'\n[picc]\nkey = 7").unwrap_err();
+    /// assert_eq!(errors.0[0].line, Some(4));
+    /// # Ok::<(), desfire_ev1::provision::LayoutErrors>(())
+    /// ```
+    ///
+    /// # Errors
+    /// All that is wrong, with lines.
+    pub fn from_toml(text: &str) -> Result<Self, LayoutErrors> {
+        if text.len() > MAX_TEXT {
+            return Err(one(None, format!("a layout has {MAX_TEXT} bytes at most")));
+        }
+        let document: Document = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| line_of(text, span.start));
+            one(line, error.message().to_string())
+        })?;
+        let mut reading = Reading {
+            text,
+            lines: BTreeMap::new(),
+            wrong: Vec::new(),
+        };
+        let layout = reading.layout(document);
+        let mut errors: Vec<LayoutError> = reading
+            .wrong
+            .iter()
+            .map(|(place, reason)| LayoutError {
+                place: *place,
+                subject: layout.subject(*place),
+                line: None,
+                reason: reason.clone(),
+            })
+            .collect();
+        if errors.is_empty()
+            && let Err(LayoutErrors(checked)) = layout.check()
+        {
+            errors = checked;
+        }
+        if errors.is_empty() {
+            return Ok(layout);
+        }
+        for error in &mut errors {
+            error.line = reading.line(error.place);
+        }
+        Err(LayoutErrors(errors))
+    }
+}
+
+fn one(line: Option<usize>, reason: String) -> LayoutErrors {
+    LayoutErrors(
+        [LayoutError {
+            place: Place::Layout,
+            subject: String::new(),
+            line,
+            reason,
+        }]
+        .to_vec(),
+    )
+}
+
+/// The line of a byte, counted from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    before
+        .filter(|byte| **byte == b'\n')
+        .count()
+        .saturating_add(1)
+}
+
+struct Reading<'t> {
+    text: &'t str,
+    lines: BTreeMap<Place, usize>,
+    /// What serde cannot find wrong.
+    wrong: Vec<(Place, String)>,
+}
+
+impl Reading<'_> {
+    fn line(&self, place: Place) -> Option<usize> {
+        let mut place = Some(place);
+        while let Some(here) = place {
+            if let Some(line) = self.lines.get(&here) {
+                return Some(*line);
+            }
+            place = here.parent();
+        }
+        None
+    }
+
+    /// Notes where a value stands, and takes it.
+    fn at<T>(&mut self, place: Place, value: Spanned<T>) -> T {
+        let line = line_of(self.text, value.span().start);
+        self.lines.insert(place, line);
+        value.into_inner()
+    }
+
+    fn wrong(&mut self, place: Place, reason: impl Into<String>) {
+        self.wrong.push((place, reason.into()));
+    }
+
+    fn layout(&mut self, document: Document) -> Layout {
+        let picc = self.at(Place::Picc, document.picc);
+        // Of a layout as a whole the size is what most is wrong with.
+        let card = self.at(Place::Layout, document.card);
+        Layout {
+            name: document.name,
+            storage: match card {
+                CardSize::Ev1_2K => storage::EV1_2K,
+                CardSize::Ev1_4K => storage::EV1_4K,
+                CardSize::Ev1_8K => storage::EV1_8K,
+            },
+            system_id: document.system_id.map_or(Vec::new(), Bytes::into_vec),
+            picc: self.picc(picc),
+            applications: (0..)
+                .zip(document.application)
+                .map(|(index, app)| {
+                    let app = self.at(Place::Application(index), app);
+                    self.application(index, app)
+                })
+                .collect(),
+        }
+    }
+
+    fn picc(&mut self, picc: Picc) -> PiccLayout {
+        PiccLayout {
+            key: slot(picc.key),
+            transport: picc.transport.into_iter().map(reference).collect(),
+            default_key: picc.default_key.map(reference),
+            settings: self.settings(Place::PiccSettings, picc.settings),
+            random_id: picc.random_id,
+            disable_format: picc.disable_format,
+            ats: picc.ats.map(|ats| ats.0),
+        }
+    }
+
+    fn settings(&mut self, place: Place, settings: Option<Spanned<Settings>>) -> KeySettings {
+        let settings = settings.map_or_else(Settings::default, |settings| self.at(place, settings));
+        let mut flags = KeyFlags::empty();
+        flags.set(KeyFlags::FREE_LISTING, settings.listing == Who::Free);
+        flags.set(KeyFlags::FREE_CREATE_DELETE, settings.creating == Who::Free);
+        flags.set(
+            KeyFlags::MASTER_KEY_CHANGEABLE,
+            settings.master_key == Later::Changeable,
+        );
+        flags.set(
+            KeyFlags::SETTINGS_CHANGEABLE,
+            settings.settings == Later::Changeable,
+        );
+        let change_key = match settings.change_keys {
+            None => ChangeKeyAccess::MasterKey,
+            Some(KeyOrWord::Word(word)) => match word.as_str() {
+                "master key" => ChangeKeyAccess::MasterKey,
+                "same key" => ChangeKeyAccess::SameKey,
+                "never" => ChangeKeyAccess::Frozen,
+                _ => {
+                    let reason = format!(
+                        "change_keys is a key number, \"master key\", \"same key\" or \"never\", not \"{word}\""
+                    );
+                    self.wrong(place, reason);
+                    ChangeKeyAccess::MasterKey
+                }
+            },
+            Some(KeyOrWord::Key(0)) => ChangeKeyAccess::MasterKey,
+            Some(KeyOrWord::Key(number)) => match key_no(number) {
+                Some(key) => ChangeKeyAccess::Key(key),
+                None => {
+                    self.wrong(place, format!("there is no key {number}"));
+                    ChangeKeyAccess::MasterKey
+                }
+            },
+        };
+        KeySettings { flags, change_key }
+    }
+
+    fn application(&mut self, index: usize, app: Application) -> ApplicationLayout {
+        let place = Place::Application(index);
+        let df_name = app.df_name.and_then(|name| {
+            let name = DfName::new(&name.into_vec());
+            if name.is_err() {
+                self.wrong(place, "a DF name has 1 to 16 bytes");
+            }
+            name.ok()
+        });
+        ApplicationLayout {
+            name: app.name,
+            aid: app.aid.0,
+            iso_file_id: app.iso_file_id.map(|id| id.0),
+            df_name,
+            family: match app.key_type {
+                Family::Des => KeyFamily::Des,
+                Family::ThreeKey3Des => KeyFamily::ThreeKey3Des,
+                Family::Aes => KeyFamily::Aes,
+            },
+            keys: (0..)
+                .zip(app.keys)
+                .map(|(number, key)| slot(self.at(Place::Key(index, number), key)))
+                .collect(),
+            settings: self.settings(Place::Settings(index), app.settings),
+            files: (0..)
+                .zip(app.file)
+                .map(|(number, file)| {
+                    let place = Place::File(index, number);
+                    let file = self.at(place, file);
+                    self.file(index, number, file)
+                })
+                .collect(),
+        }
+    }
+
+    fn file(&mut self, app: usize, index: usize, file: File) -> FileLayout {
+        let place = Place::File(app, index);
+        let rights_place = Place::Rights(app, index);
+        let rights = self.at(rights_place, file.rights);
+        let rights = AccessRights {
+            read: self.access(rights_place, "read", rights.read),
+            write: self.access(rights_place, "write", rights.write),
+            read_write: self.access(rights_place, "read_write", rights.read_write),
+            change: self.access(rights_place, "change", rights.change),
+        };
+        let content_place = Place::Content(app, index);
+        let content = file.content.map(|bytes| self.at(content_place, bytes));
+        let records = file.records.map(|records| self.at(content_place, records));
+        // What stands there but does not belong to a file of this type.
+        let data = [
+            ("size", file.size.is_some()),
+            ("content", content.is_some()),
+        ];
+        let value = [
+            ("lower", file.lower.is_some()),
+            ("upper", file.upper.is_some()),
+            ("value", file.value.is_some()),
+            ("limited_credit", file.limited_credit.is_some()),
+            ("free_get_value", file.free_get_value.is_some()),
+        ];
+        let record = [
+            ("record_size", file.record_size.is_some()),
+            ("max_records", file.max_records.is_some()),
+            ("records", records.is_some()),
+        ];
+        let strangers: [&[(&str, bool)]; 2] = match file.kind {
+            Type::Standard | Type::Backup => [&value, &record],
+            Type::Value => [&data, &record],
+            Type::Linear | Type::Cyclic => [&data, &value],
+        };
+        for (name, given) in strangers.into_iter().flatten() {
+            if *given {
+                self.wrong(place, format!("a file of this type has no '{name}'"));
+            }
+        }
+        let content = content.map_or(Vec::new(), Bytes::into_vec);
+        let kind = match file.kind {
+            Type::Standard => FileKind::Standard {
+                size: self.need(place, "size", file.size),
+                content,
+            },
+            Type::Backup => FileKind::Backup {
+                size: self.need(place, "size", file.size),
+                content,
+            },
+            Type::Value => {
+                let mut flags = ValueFlags::empty();
+                flags.set(
+                    ValueFlags::LIMITED_CREDIT,
+                    file.limited_credit.unwrap_or(false),
+                );
+                flags.set(
+                    ValueFlags::FREE_GET_VALUE,
+                    file.free_get_value.unwrap_or(false),
+                );
+                FileKind::Value {
+                    lower: self.need(place, "lower", file.lower),
+                    upper: self.need(place, "upper", file.upper),
+                    value: self.need(place, "value", file.value),
+                    flags,
+                }
+            }
+            Type::Linear | Type::Cyclic => {
+                let records = RecordsLayout {
+                    record_size: self.need(place, "record_size", file.record_size),
+                    max_records: self.need(place, "max_records", file.max_records),
+                    records: records
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(Bytes::into_vec)
+                        .collect(),
+                };
+                match file.kind {
+                    Type::Linear => FileKind::Linear(records),
+                    _ => FileKind::Cyclic(records),
+                }
+            }
+        };
+        FileLayout {
+            number: file.number.0,
+            iso_file_id: file.iso_file_id.map(|id| id.0),
+            mode: match file.mode {
+                Mode::Plain => CommMode::Plain,
+                Mode::Maced => CommMode::Mac,
+                Mode::Enciphered => CommMode::Enciphered,
+            },
+            rights,
+            kind,
+        }
+    }
+
+    fn need<T: Default>(&mut self, place: Place, name: &str, value: Option<T>) -> T {
+        value.unwrap_or_else(|| {
+            self.wrong(place, format!("'{name}' is missing"));
+            T::default()
+        })
+    }
+
+    fn access(&mut self, place: Place, name: &str, access: KeyOrWord) -> Access {
+        let access = match access {
+            KeyOrWord::Key(number) => key_no(number)
+                .map(Access::Key)
+                .ok_or_else(|| format!("{name}: there is no key {number}")),
+            KeyOrWord::Word(word) => match word.as_str() {
+                "free" => Ok(Access::Free),
+                "never" => Ok(Access::Never),
+                _ => Err(format!(
+                    "{name} is a key number, \"free\" or \"never\", not \"{word}\""
+                )),
+            },
+        };
+        access.unwrap_or_else(|reason| {
+            self.wrong(place, reason);
+            Access::Never
+        })
+    }
+}
+
+fn key_no(number: i64) -> Option<KeyNo> {
+    let number = u8::try_from(number).ok()?;
+    KeyNo::new(number).ok()
+}
+
+fn reference(reference: Reference) -> KeyRef {
+    KeyRef {
+        name: reference.name,
+        version: reference.version,
+        diversified: reference.diversified,
+    }
+}
+
+fn slot(slot: Slot) -> KeySlot {
+    let generation = |version| KeyRef {
+        name: slot.name.clone(),
+        version,
+        diversified: slot.diversified,
+    };
+    let older = slot.older.iter().copied().map(generation);
+    KeySlot {
+        key: generation(slot.version),
+        older: older
+            .chain(slot.older_keys.into_iter().map(reference))
+            .collect(),
+    }
+}

@@ -1,0 +1,469 @@
+//! The library's driver through the host's PC/SC service: the purchase of the example `tap`, with
+//! the card pulled out at every exchange, and two programs at one reader.
+//!
+//! Needs a pcscd with vpcd's two virtual readers for itself, and the examples built with the feature
+//! `pcsc`; `.ci/pcsc` provides both and runs these tests, which are ignored otherwise.
+#![cfg(all(feature = "pcsc", not(miri)))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test is allowed to fail loudly"
+)]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, fs, process};
+
+use desfire_ev1::pcsc::{PcscCard, PcscContext, PcscError};
+use desfire_ev1::picc::{Card, FileContent};
+use desfire_ev1::wire::{Amount, CommMode, FileDetail, Status, Uid};
+use desfire_ev1::{Authenticated, LinkFormat, Machine as _, Outcome, RunError, Session, Step};
+use desfire_ev1::{Transport as _, VirtualReader};
+
+#[allow(dead_code, reason = "its main is not the test's")]
+#[path = "../examples/tap.rs"]
+mod tap;
+
+use tap::common::{AnyReader, Desk, ReaderError};
+use tap::layout::{self, Layout};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// vpcd's readers and the ports at which they wait for cards.
+const READERS: [(&str, &str); 2] = [
+    ("Virtual PCD 00 00", "35963"),
+    ("Virtual PCD 00 01", "35964"),
+];
+
+/// What the purchase sends, exchange by exchange.
+const EXCHANGES: [&str; 9] = [
+    "SelectApplication",
+    "AuthenticateAES",
+    "AuthenticateAES",
+    "GetValue",
+    "Debit",
+    "WriteRecord",
+    "CommitTransaction",
+    "GetValue",
+    "ReadRecords",
+];
+
+/// The exchange with which the money moves.
+const COMMIT: u64 = 7;
+
+/// Past the capture of the test harness.
+fn report(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn example(name: &str) -> Command {
+    let mut path = env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.push("examples");
+    path.push(format!("{name}{}", env::consts::EXE_SUFFIX));
+    Command::new(path)
+}
+
+/// The program that puts a card on a virtual reader.
+struct Softcard(Child);
+
+impl Softcard {
+    fn start(port: &str, file: &Path, options: &[&str]) -> Self {
+        let mut command = example("softcard");
+        command.args(["--port", port, "--state"]).arg(file);
+        let child = command
+            .args(options)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        Self(child.unwrap())
+    }
+
+    /// Waits for a card that takes itself away.
+    fn has_left(mut self) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.0.try_wait().unwrap() {
+                Some(status) => return assert!(status.success(), "{status}"),
+                None => assert!(Instant::now() < until, "the card stays"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills the program when the card gets its nth command: at some moment around that one.
+    fn kill_at(mut self, command: u64) -> thread::JoinHandle<()> {
+        let trace = BufReader::new(self.0.stderr.take().unwrap()).lines();
+        thread::spawn(move || {
+            let is_byte = |word: &str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
+            let mut commands = trace.map_while(Result::ok).filter(|line| {
+                let message = line.strip_prefix("> ");
+                message.is_some_and(|message| message.split(' ').all(is_byte))
+            });
+            let nth = usize::try_from(command - 1).unwrap();
+            assert!(commands.nth(nth).is_some(), "it has ended before");
+            drop(self);
+        })
+    }
+}
+
+impl Drop for Softcard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A reader with a directory for the cards that are put on it.
+struct Place {
+    reader: &'static str,
+    port: &'static str,
+    file: PathBuf,
+}
+
+impl Place {
+    fn new(index: usize) -> Self {
+        let (reader, port) = READERS[index];
+        let dir = env::temp_dir().join(format!("desfire-pcsc-{}-{index}", process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("card");
+        Self { reader, port, file }
+    }
+
+    /// Puts a card on the reader.
+    fn put(&self, state: &[u8], options: &[&str]) -> Softcard {
+        fs::write(&self.file, state).unwrap();
+        self.put_back(options)
+    }
+
+    /// The same card as before.
+    fn put_back(&self, options: &[&str]) -> Softcard {
+        Softcard::start(self.port, &self.file, options)
+    }
+
+    fn connect(&self) -> PcscCard {
+        let context = PcscContext::new().unwrap();
+        context.wait_for_card(Some(self.reader), PATIENCE).unwrap()
+    }
+
+    /// Takes the card off, and lets go of it when the service knows.
+    fn take_off(&self, card: Softcard, mut held: PcscCard) {
+        drop(card);
+        let until = Instant::now() + PATIENCE;
+        while held.keep_alive() != Err(PcscError::CardRemoved) {
+            assert!(Instant::now() < until, "nobody notices");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Balance and number of log records, as they are in the card's memory.
+    fn stored(&self) -> (i32, usize) {
+        let layout = Layout::new().unwrap();
+        let state = Card::load_state(&fs::read(&self.file).unwrap()).unwrap();
+        let application = state.application(layout.aid).unwrap();
+        let balance = match application.file(layout.value_file).unwrap().content() {
+            FileContent::Value(value) => value.value,
+            other => panic!("{other:?}"),
+        };
+        let log = application.file(layout.log_file).unwrap();
+        let records = match log.settings().detail {
+            FileDetail::CyclicRecord {
+                current_records, ..
+            } => current_records.get(),
+            other => panic!("{other:?}"),
+        };
+        (balance, records.try_into().unwrap())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(dir) = self.file.parent() {
+            let _ = fs::remove_dir_all(dir);
+        }
+    }
+}
+
+fn uid() -> Uid {
+    VirtualReader::default().card().state().version().uid
+}
+
+/// A card with the purse on it and nothing bought yet.
+fn personalised() -> Vec<u8> {
+    let place = Place::new(0);
+    let card = place.put(&Card::new(uid()).save(), &[]);
+    let held = place.connect();
+    let mut desk = Desk::new(AnyReader::Pcsc(Box::new(held)), false);
+    tap::personalise(&mut desk, &Layout::new().unwrap(), &mut tap::Repeating(1)).unwrap();
+    drop(desk);
+    place.take_off(card, place.connect());
+    assert_eq!(place.stored(), (layout::BALANCE, 0));
+    fs::read(&place.file).unwrap()
+}
+
+/// How a purchase ended: after how many exchanges, and if it failed, with what.
+struct Ended {
+    exchanges: u64,
+    error: Option<(String, Outcome, PcscError)>,
+}
+
+fn purchase(place: &Place) -> Ended {
+    let layout = Layout::new().unwrap();
+    let mut desk = Desk::new(AnyReader::Pcsc(Box::new(place.connect())), false);
+    let result = tap::purchase(&mut desk, &layout, uid(), &mut tap::Repeating(2));
+    let exchanges = desk.take_traffic().exchanges.try_into().unwrap();
+    if result.is_ok() {
+        // The card is killed too late: the service has to notice before it is let go.
+        thread::sleep(Duration::from_secs(1));
+    }
+    let error = result.err().map(
+        |error| match error.downcast_ref::<RunError<ReaderError>>() {
+            Some(RunError::Transport {
+                command,
+                outcome,
+                error: ReaderError(reader),
+            }) => {
+                let reader = reader.downcast_ref::<PcscError>().unwrap().clone();
+                (command.to_string(), *outcome, reader)
+            }
+            _ => panic!("{error}"),
+        },
+    );
+    Ended { exchanges, error }
+}
+
+/// What a purchase leaves behind if it has been made, and if not.
+const MADE: (i32, usize) = (layout::BALANCE - layout::PRICE, 1);
+const NOT_MADE: (i32, usize) = (layout::BALANCE, 0);
+
+/// The card leaves while the nth exchange is on its way: before it hears the command, or when it
+/// has carried it out and not yet answered.
+fn pulled(place: &Place, base: &[u8], option: &str, exchange: u64, heard: bool) {
+    // What `--leave-after` counts are the commands before.
+    let number = if option == "--leave-after" {
+        exchange - 1
+    } else {
+        exchange
+    };
+    let point = format!("{option} {number}");
+    let card = place.put(base, &[option, &number.to_string()]);
+    let ended = purchase(place);
+    card.has_left();
+    let (command, outcome, error) = ended.error.expect(&point);
+    assert_eq!(ended.exchanges, exchange - 1, "{point}");
+    let name = EXCHANGES[usize::try_from(exchange - 1).unwrap()];
+    assert_eq!(command, name, "{point}");
+    assert_eq!(error, PcscError::CardRemoved, "{point}");
+    assert_eq!(outcome, Outcome::Unknown, "{point}");
+    // Only the commit moves money, and it does so wholly or not at all.
+    let committed = exchange > COMMIT || (exchange == COMMIT && heard);
+    let wanted = if committed { MADE } else { NOT_MADE };
+    assert_eq!(place.stored(), wanted, "{point}");
+    if exchange == COMMIT {
+        settle(place, wanted.0);
+    }
+}
+
+/// What a terminal does about an unknown outcome: it asks the card when it is back.
+fn settle(place: &Place, balance: i32) {
+    let layout = Layout::new().unwrap();
+    let card = place.put_back(&[]);
+    let mut held = place.connect();
+    let session = Session::new().select_application(layout.aid);
+    let mut session = session.run(&mut held).unwrap();
+    // Without the key the card refuses, and says that it has not done it.
+    let amount = Amount::new(1).unwrap();
+    let debit = session.debit(layout.value_file, amount);
+    let refused = debit.comm_mode(CommMode::Plain).run(&mut held).unwrap_err();
+    assert_eq!(refused.outcome(), Outcome::Refused, "{refused}");
+    assert_eq!(refused.status(), Some(Status::AuthenticationError));
+    let mut session = authenticated(session, &layout, &mut held);
+    let found = session.get_value(layout.value_file).run(&mut held).unwrap();
+    assert_eq!(found, balance);
+    place.take_off(card, held);
+}
+
+fn authenticated(
+    session: Session<desfire_ev1::Unauthenticated>,
+    layout: &Layout,
+    card: &mut PcscCard,
+) -> Session<Authenticated> {
+    let key = tap::card_key(layout.debiting, uid(), layout.aid).unwrap();
+    let machine = session.authenticate_aes(layout.debiting, &key, &mut tap::Repeating(3));
+    let mut session = machine.run(card).unwrap();
+    for (file, settings) in layout.settings().unwrap() {
+        session.assume_file_settings(file, &settings);
+    }
+    session
+}
+
+/// After a debit without an answer nothing more is sent, and that is what is said.
+fn nothing_follows(place: &Place, base: &[u8]) {
+    let layout = Layout::new().unwrap();
+    let card = place.put(base, &["--leave-before", "4"]);
+    let mut held = place.connect();
+    let session = Session::new().select_application(layout.aid);
+    let session = session.run(&mut held).unwrap();
+    let mut session = authenticated(session, &layout, &mut held);
+    let amount = Amount::new(layout::PRICE).unwrap();
+    let debit = session.debit(layout.value_file, amount).run(&mut held);
+    assert_eq!(debit.unwrap_err().outcome(), Outcome::Unknown);
+    let commit = session.commit_transaction().run(&mut held).unwrap_err();
+    assert_eq!(commit.outcome(), Outcome::NotSent, "{commit}");
+    assert!(commit.session_lost() && commit.protocol().is_some());
+    card.has_left();
+    assert_eq!(place.stored(), NOT_MADE);
+}
+
+/// The program behind the card dies around the nth exchange.
+fn killed(place: &Place, base: &[u8], exchange: u64) {
+    let killer = place.put(base, &["--trace"]).kill_at(exchange);
+    let ended = purchase(place);
+    killer.join().unwrap();
+    let stored = place.stored();
+    if let Some((command, outcome, error)) = ended.error {
+        let point = format!("killed at {exchange}, {command} after {}", ended.exchanges);
+        assert_eq!(error, PcscError::CardRemoved, "{point}");
+        assert_eq!(outcome, Outcome::Unknown, "{point}");
+        match ended.exchanges + 1 {
+            COMMIT => assert!(stored == MADE || stored == NOT_MADE, "{point}"),
+            lost => assert_eq!(
+                stored,
+                if lost > COMMIT { MADE } else { NOT_MADE },
+                "{point}"
+            ),
+        }
+    } else {
+        // It was quicker.
+        assert_eq!(stored, MADE);
+    }
+}
+
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn a_card_pulled_out_at_every_exchange_neither_loses_nor_makes_money() {
+    type Point = Box<dyn Fn(&Place, &[u8]) + Send + Sync>;
+
+    let base = personalised();
+    let mut points: Vec<Point> = vec![Box::new(nothing_follows)];
+    for exchange in 1..=9 {
+        for (option, heard) in [
+            ("--leave-before", false),
+            ("--leave-during", true),
+            ("--leave-after", false),
+        ] {
+            if exchange == 1 && option == "--leave-after" {
+                continue;
+            }
+            points.push(Box::new(move |place, base| {
+                pulled(place, base, option, exchange, heard);
+            }));
+        }
+        points.push(Box::new(move |place, base| killed(place, base, exchange)));
+    }
+    let started = Instant::now();
+    // Half of them on either reader.
+    thread::scope(|scope| {
+        for index in 0..READERS.len() {
+            let (points, base) = (&points, &base);
+            scope.spawn(move || {
+                let place = Place::new(index);
+                for point in points.iter().skip(index).step_by(READERS.len()) {
+                    point(&place, base);
+                }
+            });
+        }
+    });
+    report(&format!(
+        "pulled out at {} points of the purchase's {} exchanges in {} ms",
+        points.len(),
+        EXCHANGES.len(),
+        started.elapsed().as_millis()
+    ));
+}
+
+fn inspect_is_told(reader: &str) {
+    let started = Instant::now();
+    let mut inspect = example("inspect");
+    let output = inspect.args(["--reader", reader]).output().unwrap();
+    // It allows for somebody who only looks for a moment.
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "error: another program uses the reader; close it and try again\n"
+    );
+}
+
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn a_second_program_is_told_and_does_not_disturb_the_first() {
+    let place = Place::new(0);
+    let card = place.put(&Card::new(uid()).save(), &[]);
+    let mut held = place.connect();
+    assert_eq!(held.uid().unwrap(), uid().0);
+    assert_eq!(held.ats().unwrap(), [0x06, 0x75, 0x77, 0x81, 0x02, 0x80]);
+    assert_eq!(held.atr(), [0x3B, 0x81, 0x80, 0x01, 0x80, 0x80]);
+
+    // In the middle of GetVersion, as the other program also sends.
+    let mut session = Session::new();
+    let mut machine = session.get_version();
+    let mut command = machine.start(LinkFormat::WRAPPED).unwrap().to_vec();
+    let mut others = 0;
+    let version = loop {
+        let mut reply = [0; 64];
+        let len = held.exchange(&command, &mut reply).unwrap();
+
+        let context = PcscContext::new().unwrap();
+        for _ in 0..10 {
+            let second = context.connect(place.reader).map(drop);
+            assert_eq!(second, Err(PcscError::ReaderBusy));
+            others += 1;
+        }
+        if others == 10 {
+            inspect_is_told(place.reader);
+        }
+        held.keep_alive().unwrap();
+
+        match machine.step(&reply[..len]).unwrap() {
+            Step::Transmit(next) => command = next.to_vec(),
+            Step::Done(version) => break version,
+        }
+    };
+    assert_eq!(version.uid, uid());
+    place.take_off(card, held);
+    report(&format!(
+        "two programs: the second was told so, {others} more attempts were turned away, the first finished"
+    ));
+}
+
+#[test]
+#[ignore = "stops the pcscd whose process id is in PCSCD_PID: run .ci/pcsc"]
+fn a_service_that_ends_is_told_from_a_card_that_leaves() {
+    let place = Place::new(0);
+    let _card = place.put(&Card::new(uid()).save(), &[]);
+    let mut held = place.connect();
+    let mut session = Session::new();
+    session.get_version().run(&mut held).unwrap();
+    let pid = env::var("PCSCD_PID").expect("PCSCD_PID");
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    let until = Instant::now() + PATIENCE;
+    let error = loop {
+        match session.free_mem().run(&mut held) {
+            Ok(_) => assert!(Instant::now() < until, "the service goes on"),
+            Err(error) => break error,
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    match error {
+        RunError::Transport { error, .. } => assert_eq!(error, PcscError::NoService),
+        other => panic!("{other}"),
+    }
+}

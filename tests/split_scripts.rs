@@ -1,0 +1,797 @@
+//! Scripts: everything that goes into one, what becomes of it when it is torn or refused, and what
+//! the key holder may conclude from a receipt.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::cast_possible_truncation,
+    reason = "a test is allowed to fail loudly"
+)]
+
+#[path = "support/split.rs"]
+mod support;
+
+use desfire_ev1::picc::FileContent;
+use desfire_ev1::split::{
+    Effect, Ending, Finished, Judgement, Mode, Record, Refusal, ScriptBuilder, Stop, StorageKey,
+    Verdict, Waiting,
+};
+use desfire_ev1::wire::{
+    AccessRights, Amount, AuthScheme, CommMode, FileNo, Framing, KeyNo, KeyType, Status, U24,
+    ValueFlags,
+};
+use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Session, VirtualReader};
+use proptest::prelude::*;
+use support::*;
+
+fn file(number: u8) -> FileNo {
+    FileNo::new(number).unwrap()
+}
+
+fn amount(value: i32) -> Amount {
+    Amount::new(value).unwrap()
+}
+
+/// A script, made and ready to be played.
+struct Made {
+    script: Vec<u8>,
+    record: Vec<u8>,
+    waiting: Waiting,
+}
+
+const STORAGE: [u8; 16] = *b"the holder's own";
+
+fn make(
+    counter: &mut Counter,
+    write: impl FnOnce(&mut Session<Authenticated>, &mut ScriptBuilder<'_>),
+) -> Made {
+    make_with(counter, Key::aes([0; 16]), AuthScheme::Aes, write)
+}
+
+fn make_with(
+    counter: &mut Counter,
+    key: Key,
+    scheme: AuthScheme,
+    write: impl FnOnce(&mut Session<Authenticated>, &mut ScriptBuilder<'_>),
+) -> Made {
+    let mut shop = Shop::new(key);
+    let waiting = counter.tap(intent(Mode::Script, scheme, shop.key.key_type(), 1));
+    let (mut script, mut record) = ([0; 4096], [0; 4096]);
+    let answered = shop.answer(&waiting.message().unwrap());
+    let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+    state_settings(&mut session, counter.card());
+    write(&mut session, &mut builder);
+    let Finished { script, record } = builder.finish().unwrap();
+    let mut sealed = vec![0; record.sealed_len()];
+    let len = record.seal(&StorageKey::new(STORAGE), &mut sealed).unwrap();
+    assert_eq!(len, sealed.len());
+    Made {
+        script: script.to_vec(),
+        record: sealed,
+        waiting,
+    }
+}
+
+/// The holder has been restarted in between.
+fn judge(record: &[u8], receipt: &[u8]) -> Judgement {
+    let mut buffer = vec![0; record.len()];
+    let record = Record::unseal(record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
+    record.judge(receipt, &transport_key()).unwrap()
+}
+
+fn play(made: Made, counter: &mut Counter) -> (Ending, Vec<u8>, Vec<u8>) {
+    let mut receipt = vec![0; 2048];
+    let mut player = made.waiting.script(&made.script, &mut receipt).unwrap();
+    let _ = player.play(counter);
+    let ending = player.ending();
+    (ending, player.into_receipt().unwrap().to_vec(), made.record)
+}
+
+#[test]
+fn key_change_and_file_creation() {
+    let mut counter = Counter::demo();
+    let (old, new) = (Key::aes([0; 16]), Key::aes([0x42; 16]).with_version(3));
+    let rights = AccessRights::from_bytes([0x00, 0x00]);
+    let made = make(&mut counter, |session, script| {
+        script
+            .send(session.change_key(KeyNo::new(1).unwrap(), &old, &new))
+            .unwrap();
+        script
+            .send(session.create_value_file(
+                file(9),
+                CommMode::Enciphered,
+                rights,
+                0..=1000,
+                10,
+                ValueFlags::empty(),
+            ))
+            .unwrap();
+        script
+            .send(session.create_std_data_file(
+                file(10),
+                None,
+                CommMode::Mac,
+                rights,
+                U24::new(64).unwrap(),
+            ))
+            .unwrap();
+        script
+            .send(
+                session
+                    .write_data(file(10), 0, &[7; 64])
+                    .comm_mode(CommMode::Mac),
+            )
+            .unwrap();
+        script
+            .send(session.change_file_settings(file(0), CommMode::Enciphered, rights))
+            .unwrap();
+        let version = script.expect(session.get_key_version(KeyNo::new(1).unwrap()), &[3]);
+        assert_eq!(version.unwrap(), 3);
+    });
+    let (ending, receipt, record) = play(made, &mut counter);
+    assert_eq!((ending.stop, ending.effect), (Stop::Complete, Effect::Done));
+    assert_eq!(judge(&record, &receipt).verdict, Verdict::Done);
+    let session = counter.selected();
+    let mut session = session
+        .authenticate_aes(KeyNo::new(1).unwrap(), &new, &mut getrandom::SysRng)
+        .run(&mut counter)
+        .unwrap();
+    let settings = session
+        .get_file_settings(file(10))
+        .run(&mut counter)
+        .unwrap();
+    assert_eq!(settings.comm.mode(), CommMode::Mac);
+}
+
+/// The card's answer to a change of the key in use proves nothing: only the next tap does.
+#[test]
+fn the_key_in_use_comes_last_and_stays_unknown() {
+    let mut counter = Counter::demo();
+    let new = Key::aes([0x42; 16]).with_version(3);
+    let mut shop = Shop::new(Key::aes([0; 16]));
+    let waiting = counter.tap(aes(Mode::Script, 1));
+    let (mut script, mut record) = ([0; 1024], [0; 1024]);
+    let answered = shop.answer(&waiting.message().unwrap());
+    let (session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+    let mut after = builder.send(session.change_key_in_use(&new)).unwrap();
+    // Nothing can follow.
+    let error = builder.send(after.free_mem());
+    assert!(matches!(error, Err(Refusal::Script(_))), "{error:?}");
+    assert!(builder.finish().is_err());
+
+    let (mut script, mut record) = ([0; 1024], [0; 1024]);
+    let waiting = counter.tap(aes(Mode::Script, 2));
+    let answered = shop.answer(&waiting.message().unwrap());
+    let (session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+    builder.send(session.change_key_in_use(&new)).unwrap();
+    let Finished { script, record } = builder.finish().unwrap();
+    let mut receipt = [0; 256];
+    let mut player = waiting.script(script, &mut receipt).unwrap();
+    let ending = player.play(&mut counter).unwrap();
+    assert_eq!(
+        (ending.stop, ending.effect),
+        (Stop::Complete, Effect::Possible)
+    );
+    let receipt = player.into_receipt().unwrap();
+    let judgement = record.judge(receipt, &transport_key()).unwrap();
+    assert_eq!(judgement.verdict, Verdict::Unknown);
+    let session = counter.selected();
+    let session = session.authenticate_aes(KeyNo::MASTER, &new, &mut getrandom::SysRng);
+    assert!(session.run(&mut counter).is_ok());
+}
+
+#[test]
+fn reads_of_unknown_data_are_opened_by_the_holder() {
+    let mut counter = Counter::demo();
+    let mut first = [0; 32];
+    let mut second = [0; 8];
+    let made = make(&mut counter, |session, script| {
+        script.send(session.debit(file(2), amount(100))).unwrap();
+        script.send(session.commit_transaction()).unwrap();
+        script.ask(session.get_value(file(2))).unwrap();
+        script
+            .ask(session.read_data(file(1), 0..32, &mut first))
+            .unwrap();
+        script
+            .ask(session.read_data(file(0), 4..12, &mut second))
+            .unwrap();
+    });
+    let (ending, receipt, record) = play(made, &mut counter);
+    assert_eq!(
+        (ending.stop, ending.effect, ending.commands),
+        (Stop::Complete, Effect::Done, 5)
+    );
+    let judgement = judge(&record, &receipt);
+    assert_eq!(
+        (judgement.verdict, judgement.known, judgement.unknown),
+        (Verdict::Done, 2, 3)
+    );
+
+    let mut buffer = vec![0; record.len()];
+    let record = Record::unseal(&record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
+    let (mut session, mut replay) = record.replay(&receipt, &transport_key()).unwrap();
+    state_settings(&mut session, counter.card());
+    assert_eq!(session.get_value(file(2)).run(&mut replay).unwrap(), 900);
+    session
+        .read_data(file(1), 0..32, &mut first)
+        .run(&mut replay)
+        .unwrap();
+    session
+        .read_data(file(0), 4..12, &mut second)
+        .run(&mut replay)
+        .unwrap();
+    assert!(session.free_mem().run(&mut replay).is_err());
+
+    // Another command than the script's, and a reply that was changed.
+    let (mut session, mut replay) = record.replay(&receipt, &transport_key()).unwrap();
+    assert!(session.free_mem().run(&mut replay).is_err());
+}
+
+/// A read of unknown data in many frames, and of a length that is not known either.
+#[test]
+fn long_unknown_reads() {
+    let mut counter = Counter::demo();
+    let rights = AccessRights::from_bytes([0x00, 0x00]);
+    let zero = Key::aes([0; 16]);
+    let session = counter.selected();
+    let session = session.authenticate_aes(KeyNo::MASTER, &zero, &mut getrandom::SysRng);
+    let mut session = session.run(&mut counter).unwrap();
+    let size = U24::new(700).unwrap();
+    let content: Vec<u8> = (0..700_u32)
+        .map(|byte| u8::try_from(byte % 251).unwrap())
+        .collect();
+    for (number, mode) in [
+        (10, CommMode::Plain),
+        (11, CommMode::Mac),
+        (12, CommMode::Enciphered),
+    ] {
+        let create = session.create_std_data_file(file(number), None, mode, rights, size);
+        create.run(&mut counter).unwrap();
+        session
+            .write_data(file(number), 0, &content)
+            .run(&mut counter)
+            .unwrap();
+    }
+    let mut buffers = [[0; 700]; 3];
+    let made = make(&mut counter, |session, script| {
+        for (number, buffer) in (10..).zip(&mut buffers) {
+            script
+                .ask(session.read_data(file(number), 0..700, buffer))
+                .unwrap();
+        }
+    });
+    let mut receipt = vec![0; 4096];
+    let mut player = made.waiting.script(&made.script, &mut receipt).unwrap();
+    let ending = player.play(&mut counter).unwrap();
+    assert_eq!((ending.stop, ending.effect), (Stop::Complete, Effect::None));
+    let receipt = player.into_receipt().unwrap();
+    let mut buffer = vec![0; made.record.len()];
+    let record = Record::unseal(&made.record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
+    let (mut session, mut replay) = record.replay(receipt, &transport_key()).unwrap();
+    state_settings(&mut session, counter.card());
+    for (number, buffer) in (10..).zip(&mut buffers) {
+        session
+            .read_data(file(number), 0..700, buffer)
+            .run(&mut replay)
+            .unwrap();
+        assert_eq!(buffer[..], content);
+    }
+}
+
+/// Whatever bytes come, nobody panics, and nothing of it is taken.
+#[test]
+fn any_bytes() {
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let bytes = proptest::collection::vec(any::<u8>(), 0..300);
+    runner
+        .run(&(bytes, 0..10_u8), |(mut bytes, kind)| {
+            if bytes.len() > 2 && kind > 0 {
+                (bytes[0], bytes[1]) = (1, kind);
+            }
+            prop_assert!(Shop::new(Key::aes([0; 16])).accept(&bytes).is_err());
+            let mut counter = Counter::demo();
+            for mode in [Mode::CardLocked, Mode::Proven, Mode::Script] {
+                let waiting = counter.tap(aes(mode, 1));
+                let mut receipt = [0; 256];
+                match mode {
+                    Mode::CardLocked => prop_assert!(waiting.card_locked(&bytes).is_err()),
+                    Mode::Proven => prop_assert!(waiting.proven(&bytes).is_err()),
+                    _ => prop_assert!(waiting.script(&bytes, &mut receipt).is_err()),
+                }
+            }
+            let mut buffer = vec![0; bytes.len()];
+            prop_assert!(Record::unseal(&bytes, &StorageKey::new(STORAGE), &mut buffer).is_err());
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn what_does_not_go_into_a_script() {
+    let mut shop = Shop::new(Key::aes([0; 16]));
+    let mut counter = Counter::demo();
+    let mut attempt =
+        |number: u64,
+         write: &dyn Fn(&mut Session<Authenticated>, &mut ScriptBuilder<'_>) -> bool| {
+            let waiting = counter.tap(aes(Mode::Script, number));
+            let (mut script, mut record) = ([0; 512], [0; 512]);
+            let answered = shop.answer(&waiting.message().unwrap());
+            let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+            let refused = write(&mut session, &mut builder);
+            (refused, builder.finish().is_err())
+        };
+    let card = VirtualReader::demo().into_card();
+    // Settings unknown.
+    let result = attempt(1, &|session, script| {
+        script.send(session.debit(file(2), amount(1))).is_err()
+    });
+    assert_eq!(result, (true, true));
+    // A debit and no commit.
+    let result = attempt(2, &|session, script| {
+        state_settings(session, &card);
+        script.send(session.debit(file(2), amount(1))).is_err()
+    });
+    assert_eq!(result, (false, true));
+    // Data that cannot be this command's answer.
+    let result = attempt(3, &|session, script| {
+        state_settings(session, &card);
+        script
+            .expect(session.get_value(file(2)), &[1, 2, 3])
+            .is_err()
+    });
+    assert_eq!(result, (true, true));
+    // A change after an unknown read; asking for a change.
+    let result = attempt(4, &|session, script| {
+        state_settings(session, &card);
+        script.ask(session.get_value(file(2))).unwrap();
+        script.send(session.commit_transaction()).is_err()
+    });
+    assert_eq!(result, (true, true));
+    let result = attempt(5, &|session, script| {
+        state_settings(session, &card);
+        script.ask(session.debit(file(2), amount(1))).is_err()
+    });
+    assert_eq!(result, (true, true));
+    // Nothing.
+    assert_eq!(attempt(6, &|_, _| false), (false, true));
+    // An unauthenticated session's command, and one of another session.
+    let result = attempt(7, &|_, script| {
+        script.send(Session::new().free_mem()).is_err()
+    });
+    assert_eq!(result, (true, true));
+    // A buffer that is too small.
+    let result = attempt(8, &|session, script| {
+        let data = [0; 600];
+        script
+            .send(
+                session
+                    .write_data(file(0), 0, &data)
+                    .comm_mode(CommMode::Plain),
+            )
+            .is_err()
+    });
+    assert_eq!(result, (true, true));
+}
+
+#[test]
+fn a_session_that_ran_on_is_not_the_scripts() {
+    let mut shop = Shop::new(Key::aes([0; 16]));
+    let mut counter = Counter::demo();
+    let (mut script, mut record) = ([0; 512], [0; 512]);
+    let (mut script2, mut record2) = ([0; 512], [0; 512]);
+    let waiting = counter.tap(aes(Mode::Script, 1));
+    let answered = shop.answer(&waiting.message().unwrap());
+    let (mut session, mut one) = answered.script(&mut script, &mut record).unwrap();
+    let waiting = counter.tap(aes(Mode::Script, 2));
+    let answered = shop.answer(&waiting.message().unwrap());
+    let (_, mut other) = answered.script(&mut script2, &mut record2).unwrap();
+    one.expect(session.get_key_version(KeyNo::MASTER), &[0])
+        .unwrap();
+    let error = other.expect(session.get_key_version(KeyNo::MASTER), &[0]);
+    assert!(matches!(error, Err(Refusal::Script(_))));
+}
+
+/// Torn at every frame: the terminal says whether the commit may have happened, and the holder
+/// neither says "done" without proof nor "not done" of something that is done.
+#[test]
+fn torn_at_every_frame() {
+    let write = |session: &mut Session<Authenticated>, script: &mut ScriptBuilder<'_>| {
+        script.send(session.debit(file(2), amount(250))).unwrap();
+        script
+            .send(session.write_record(file(4), 0, b"coffee"))
+            .unwrap();
+        script
+            .send(session.write_data(file(1), 0, &[5; 32]))
+            .unwrap();
+        script.send(session.commit_transaction()).unwrap();
+        script
+            .expect(session.get_value(file(2)), &750_i32.to_le_bytes())
+            .unwrap();
+    };
+    let mut counter = Counter::demo();
+    let made = make(&mut counter, write);
+    let before = counter.frames.len();
+    let (whole, ..) = play(made, &mut counter);
+    assert_eq!(whole.frames, counter.frames.len() - before);
+    // Token, debit, record, two frames of data... the commit is the last but one.
+    let commit = whole.frames - 2;
+    for torn in 0..whole.frames {
+        let mut counter = Counter::demo();
+        let made = make(&mut counter, write);
+        counter.torn_at = Some(counter.frames.len() + torn);
+        let (ending, receipt, record) = play(made, &mut counter);
+        assert_eq!((ending.stop, ending.frames), (Stop::Unanswered, torn + 1));
+        let verdict = judge(&record, &receipt).verdict;
+        let debited = counter.card().state() != VirtualReader::demo().card().state();
+        assert_eq!(debited, torn >= commit);
+        let expected = match torn {
+            _ if torn < commit => (Effect::None, Verdict::Unknown),
+            _ if torn == commit => (Effect::Possible, Verdict::Unknown),
+            _ => (Effect::Done, Verdict::Done),
+        };
+        assert_eq!((ending.effect, verdict), expected, "{torn}");
+    }
+}
+
+#[test]
+fn a_refused_script() {
+    let mut counter = Counter::demo();
+    let made = make(&mut counter, |session, script| {
+        script
+            .send(session.write_record(file(4), 0, b"coffee"))
+            .unwrap();
+        // There are 1000.
+        script.send(session.debit(file(2), amount(2000))).unwrap();
+        script.send(session.commit_transaction()).unwrap();
+    });
+    let (ending, receipt, record) = play(made, &mut counter);
+    assert_eq!(ending.stop, Stop::Refused(Status::BoundaryError));
+    assert_eq!(
+        (ending.effect, ending.commands, ending.frames),
+        (Effect::None, 1, 3)
+    );
+    // An error status is no proof.
+    let judgement = judge(&record, &receipt);
+    assert_eq!((judgement.verdict, judgement.proved), (Verdict::Unknown, 1));
+    assert_eq!(counter.card().state(), VirtualReader::demo().card().state());
+}
+
+/// The value is another than the shop thought: the terminal stops, the holder can prove it.
+#[test]
+fn a_proved_deviation() {
+    type Write = fn(&mut Session<Authenticated>, &mut ScriptBuilder<'_>);
+    let stale: Write = |session, script| {
+        script
+            .expect(session.get_value(file(2)), &999_i32.to_le_bytes())
+            .unwrap();
+        script.send(session.debit(file(2), amount(250))).unwrap();
+        script.send(session.commit_transaction()).unwrap();
+    };
+    // The same with a change in clear after it, and with one before it.
+    let in_clear: Write = |session, script| {
+        script
+            .expect(session.get_value(file(2)), &999_i32.to_le_bytes())
+            .unwrap();
+        script
+            .send(session.write_data(file(0), 0, b"plain"))
+            .unwrap();
+        script.send(session.debit(file(2), amount(250))).unwrap();
+        script.send(session.commit_transaction()).unwrap();
+    };
+    let before: Write = |session, script| {
+        script.send(session.debit(file(2), amount(250))).unwrap();
+        script
+            .expect(session.read_data(file(1), 0..4, &mut [0; 4]), b"abcd")
+            .unwrap();
+        script.send(session.commit_transaction()).unwrap();
+    };
+    for (write, verdict, at) in [
+        (stale, Verdict::NotDone, 0),
+        (in_clear, Verdict::Unknown, 0),
+        (before, Verdict::Unknown, 1),
+    ] {
+        let mut counter = Counter::demo();
+        let made = make(&mut counter, write);
+        let (ending, receipt, record) = play(made, &mut counter);
+        assert_eq!(
+            (ending.stop, ending.effect),
+            (Stop::NotAsExpected, Effect::None)
+        );
+        let judgement = judge(&record, &receipt);
+        assert_eq!(
+            (judgement.verdict, judgement.deviation),
+            (verdict, Some(at))
+        );
+        assert_eq!(counter.card().state(), VirtualReader::demo().card().state());
+    }
+}
+
+#[test]
+fn a_receipt_without_room_is_refused_before_anything_is_sent() {
+    let mut counter = Counter::demo();
+    let made = make(&mut counter, |session, script| {
+        script.ask(session.get_value(file(2))).unwrap();
+    });
+    let sent = counter.frames.len();
+    for room in [0, 10, 50] {
+        let mut receipt = vec![0; room];
+        let mut counter2 = Counter::demo();
+        let again = make(&mut counter2, |session, script| {
+            script.ask(session.get_value(file(2))).unwrap();
+        });
+        assert!(again.waiting.script(&again.script, &mut receipt).is_err());
+    }
+    drop(made);
+    assert_eq!(counter.frames.len(), sent);
+}
+
+#[test]
+fn a_player_on_another_link_sends_nothing() {
+    let mut counter = Counter::demo();
+    let made = make(&mut counter, |session, script| {
+        script.ask(session.get_value(file(2))).unwrap();
+    });
+    let mut receipt = [0; 256];
+    let mut player = made.waiting.script(&made.script, &mut receipt).unwrap();
+    let mut other = Counter::new(VirtualReader::demo().with_format(LinkFormat::NATIVE));
+    assert!(player.play(&mut other).is_err());
+    assert!(other.frames.is_empty());
+    // It can be played, but only once.
+    assert!(player.play(&mut counter).is_ok());
+    assert!(player.play(&mut counter).is_err());
+}
+
+/// One step of a random transaction.
+#[derive(Clone, Debug)]
+enum Op {
+    Debit(i32),
+    Credit(i32),
+    LimitedCredit(i32),
+    WriteBackup(u8, Vec<u8>),
+    WriteStandard(u8, Vec<u8>),
+    Record(u8, Vec<u8>),
+    Clear(u8),
+    Commit,
+    Abort,
+    Value,
+    Read(u8, u8, u8),
+    Uid,
+    KeySettings,
+    FileIds,
+    Settings(u8),
+    ChangeKey(u8, u8),
+    Create(u8),
+    Delete(u8),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let data = || proptest::collection::vec(any::<u8>(), 1..80);
+    prop_oneof![
+        4 => (0..400).prop_map(Op::Debit),
+        2 => (0..400).prop_map(Op::Credit),
+        1 => (0..400).prop_map(Op::LimitedCredit),
+        3 => (0..40_u8, data()).prop_map(|(at, data)| Op::WriteBackup(at, data)),
+        2 => (0..40_u8, data()).prop_map(|(at, data)| Op::WriteStandard(at, data)),
+        3 => (3..5_u8, data()).prop_map(|(file, data)| Op::Record(file, data)),
+        1 => (3..5_u8).prop_map(Op::Clear),
+        4 => Just(Op::Commit),
+        1 => Just(Op::Abort),
+        3 => Just(Op::Value),
+        2 => (0..2_u8, 0..32_u8, 1..32_u8).prop_map(|(file, at, len)| Op::Read(file, at, len)),
+        1 => Just(Op::Uid),
+        1 => Just(Op::KeySettings),
+        1 => Just(Op::FileIds),
+        1 => (0..5_u8).prop_map(Op::Settings),
+        1 => (1..3_u8, any::<u8>()).prop_map(|(number, key)| Op::ChangeKey(number, key)),
+        1 => (6..9_u8).prop_map(Op::Create),
+        1 => (6..9_u8).prop_map(Op::Delete),
+    ]
+}
+
+/// What an operation is to a session: a live one answers, a foreseen one is put into the script.
+trait Side {
+    fn run<M: desfire_ev1::split::Foreseen>(&mut self, machine: M, data: Option<&[u8]>) -> bool;
+}
+
+struct Live<'c>(&'c mut Counter);
+
+impl Side for Live<'_> {
+    fn run<M: desfire_ev1::split::Foreseen>(&mut self, machine: M, _: Option<&[u8]>) -> bool {
+        machine.run(&mut *self.0).is_ok()
+    }
+}
+
+struct Ahead<'a, 'b>(&'a mut ScriptBuilder<'b>);
+
+impl Side for Ahead<'_, '_> {
+    fn run<M: desfire_ev1::split::Foreseen>(&mut self, machine: M, data: Option<&[u8]>) -> bool {
+        self.0.expect(machine, data.unwrap_or_default()).unwrap();
+        true
+    }
+}
+
+fn apply(
+    op: &Op,
+    session: &mut Session<Authenticated>,
+    side: &mut impl Side,
+    keys: &mut [Key],
+    data: Option<&[u8]>,
+) -> bool {
+    let rights = AccessRights::from_bytes([0x00, 0x00]);
+    let mut buffer = vec![0; 64];
+    match op {
+        Op::Debit(value) => side.run(session.debit(file(2), amount(*value)), data),
+        Op::Credit(value) => side.run(session.credit(file(2), amount(*value)), data),
+        Op::LimitedCredit(value) => side.run(session.limited_credit(file(2), amount(*value)), data),
+        Op::WriteBackup(at, bytes) => {
+            side.run(session.write_data(file(1), u32::from(*at), bytes), data)
+        }
+        Op::WriteStandard(at, bytes) => {
+            side.run(session.write_data(file(0), u32::from(*at), bytes), data)
+        }
+        Op::Record(number, bytes) => side.run(session.write_record(file(*number), 0, bytes), data),
+        Op::Clear(number) => side.run(session.clear_record_file(file(*number)), data),
+        Op::Commit => side.run(session.commit_transaction(), data),
+        Op::Abort => side.run(session.abort_transaction(), data),
+        Op::Value => side.run(session.get_value(file(2)), data),
+        Op::Read(number, at, len) => {
+            let range = u32::from(*at)..u32::from(*at) + u32::from(*len);
+            side.run(session.read_data(file(*number), range, &mut buffer), data)
+        }
+        Op::Uid => side.run(session.get_card_uid(), data),
+        Op::KeySettings => side.run(session.get_key_settings(), data),
+        Op::FileIds => side.run(session.get_file_ids(), data),
+        Op::Settings(number) => side.run(session.get_file_settings(file(*number)), data),
+        Op::ChangeKey(number, byte) => {
+            let old = keys[usize::from(*number)].clone();
+            let new = match old.key_type() {
+                KeyType::Aes => Key::aes([*byte; 16]).with_version(*byte),
+                KeyType::ThreeKey3Des => Key::three_key_3des([*byte; 24]),
+                _ => Key::des([*byte; 8]),
+            };
+            let done = side.run(
+                session.change_key(KeyNo::new(*number).unwrap(), &old, &new),
+                data,
+            );
+            if done {
+                keys[usize::from(*number)] = new;
+            }
+            done
+        }
+        Op::Create(number) => side.run(
+            session.create_std_data_file(
+                file(*number),
+                None,
+                CommMode::Mac,
+                rights,
+                U24::new(40).unwrap(),
+            ),
+            data,
+        ),
+        Op::Delete(number) => side.run(session.delete_file(file(*number)), data),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// A random transaction, live on one card and as a script on its twin: the same card, the same
+    /// number of frames, and the replies that were foreseen, bit by bit (the tags say so).
+    #[test]
+    fn foreseen_is_what_the_card_says(
+        ops in proptest::collection::vec(op(), 1..12),
+        key_type in prop_oneof![
+            Just(KeyType::Aes),
+            Just(KeyType::ThreeKey3Des),
+            Just(KeyType::TwoKey3Des),
+            Just(KeyType::Des),
+        ],
+        native: bool,
+        limit in 30_usize..=60,
+    ) {
+        let (scheme, key) = match key_type {
+            KeyType::Aes => (AuthScheme::Aes, Key::aes([0; 16])),
+            KeyType::ThreeKey3Des => (AuthScheme::Iso, Key::three_key_3des([0; 24])),
+            // The other keys of the application are DES keys of zeros.
+            KeyType::TwoKey3Des => (AuthScheme::Iso, Key::two_key_3des(*b"0123456789abcdef").unwrap()),
+            KeyType::Des => (AuthScheme::Iso, Key::des([0; 8])),
+        };
+        let framing = if native { Framing::Native } else { Framing::Wrapped };
+        // The token has to fit into one frame.
+        let limit = limit.max(40);
+        let reader = || VirtualReader::new(card_with(&key)).with_format(LinkFormat { framing, max_command: limit });
+
+        // Live, to find out which operations the card takes and what it answers.
+        let mut kept: Vec<(Op, Vec<u8>)> = Vec::new();
+        let mut before = Counter::new(reader());
+        for op in ops.into_iter().chain([Op::Commit]) {
+            // From the start each time: a refusal ends the session and drops what was pending.
+            let mut twin = Counter::new(reader());
+            let mut keys = vec![Key::zero(key_type.family()); 3];
+            let mut session = twin.selected()
+                .authenticate(scheme, KeyNo::MASTER, &key, &mut getrandom::SysRng)
+                .run(&mut twin).unwrap();
+            state_settings(&mut session, twin.card());
+            let mut live = Live(&mut twin);
+            let replayed = kept.iter().all(|(op, _)| apply(op, &mut session, &mut live, &mut keys, None));
+            prop_assert!(replayed);
+            if !apply(&op, &mut session, &mut live, &mut keys, None) {
+                continue;
+            }
+            let data = known_data(&op, &twin);
+            kept.push((op, data));
+            before = twin;
+        }
+        // What is pending at the end has to be ended.
+        let mut keys = vec![Key::zero(key_type.family()); 3];
+        let mut counter = Counter::new(reader());
+        let mut shop = Shop::new(key.clone());
+        let waiting = counter.tap(intent(Mode::Script, scheme, key_type, 1));
+        let (mut script, mut record) = ([0; 8192], [0; 8192]);
+        let answered = shop.answer(&waiting.message().unwrap());
+        let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+        state_settings(&mut session, counter.card());
+        for (op, data) in &kept {
+            apply(op, &mut session, &mut Ahead(&mut builder), &mut keys, Some(data));
+        }
+        let finished = builder.finish();
+        prop_assume!(finished.is_ok());
+        let Finished { script, record } = finished.unwrap();
+        let mut receipt = [0; 8192];
+        let mut player = waiting.script(script, &mut receipt).unwrap();
+        let ending = player.play(&mut counter).unwrap();
+        prop_assert_eq!(ending.stop, Stop::Complete, "{:?}", kept);
+        prop_assert_eq!(ending.commands, kept.len());
+        let receipt = player.into_receipt().unwrap();
+        let judgement = record.judge(receipt, &transport_key()).unwrap();
+        prop_assert_eq!((judgement.verdict, judgement.proved), (Verdict::Done, kept.len()));
+        prop_assert_eq!(counter.card().state(), before.card().state());
+        // Selection and handshake the same, and every frame the same length.
+        let lengths = |counter: &Counter| -> Vec<_> {
+            counter.frames.iter().map(|(c, r)| (c.len(), r.len())).collect()
+        };
+        prop_assert_eq!(lengths(&counter), lengths(&before));
+    }
+}
+
+/// What a reading operation has answered, as the card's own state tells it.
+fn known_data(op: &Op, counter: &Counter) -> Vec<u8> {
+    let application = counter.card().state().application(AID).unwrap();
+    let find = |number: u8| {
+        application
+            .files()
+            .iter()
+            .find(|f| f.number() == file(number))
+            .unwrap()
+    };
+    match op {
+        Op::Value => match find(2).content() {
+            FileContent::Value(value) => value.value.to_le_bytes().to_vec(),
+            _ => unreachable!(),
+        },
+        Op::Read(number, at, len) => match find(*number).content() {
+            FileContent::Standard(bytes) | FileContent::Backup(bytes) => {
+                bytes[usize::from(*at)..usize::from(*at) + usize::from(*len)].to_vec()
+            }
+            _ => unreachable!(),
+        },
+        Op::Uid => vec![4, 5, 6, 7, 8, 9, 10],
+        Op::KeySettings => vec![
+            application.settings().to_byte(),
+            application.info().to_byte(),
+        ],
+        Op::FileIds => application
+            .files()
+            .iter()
+            .map(|f| f.number().number())
+            .collect(),
+        Op::Settings(number) => {
+            let mut out = [0; 36];
+            let len = find(*number).settings().encode(&mut out).unwrap();
+            out[..len].to_vec()
+        }
+        _ => Vec::new(),
+    }
+}
