@@ -39,12 +39,6 @@ impl Foretold {
     }
 }
 
-impl core::fmt::Debug for Foretold {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Foretold").finish_non_exhaustive()
-    }
-}
-
 /// Takes a command through its machine against the reply that the card is going to give, so that the
 /// session stands where it will stand then, and the next command can be foretold.
 ///
