@@ -1,52 +1,192 @@
-//! Secure messaging without a card: protecting a write and opening a read, by length.
+//! The parts of a session in nanoseconds, with criterion's report in `target/criterion`: handshakes, sealing
+//! and opening, a whole tap, the software card. `floor.rs` holds the same against the bare ciphers.
 #![allow(
     missing_docs,
-    reason = "criterion's macros make undocumented functions"
+    clippy::expect_used,
+    reason = "criterion's macros make undocumented functions; a bench is allowed to fail loudly"
 )]
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use desfire_ev1::internals::{Codec, Plaintext};
-use desfire_ev1::wire::CommMode;
-use desfire_ev1::{Key, Messaging};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use desfire_ev1::picc::{Card, CardKey};
+use desfire_ev1::wire::{Amount, AuthScheme, CommMode, FileNo, KeyNo, Uid};
+use desfire_ev1::{Key, LinkFormat, Machine, Session, Step, VirtualReader};
 
-const LENGTHS: [usize; 4] = [8, 32, 1024, 8192];
+#[path = "support/bare.rs"]
+mod bare;
+#[path = "support/schemes.rs"]
+mod schemes;
+#[path = "support/timing.rs"]
+mod timing;
 
-fn seal(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("seal EV1 AES");
-    for len in LENGTHS {
-        let data = vec![0x5A; len];
-        let mut out = vec![0; len + 32];
-        group.throughput(Throughput::Bytes(len as u64));
-        for mode in [CommMode::Mac, CommMode::Enciphered] {
-            let mut codec = Codec::new(Messaging::Ev1, &Key::aes([0x42; 16]), &[]);
-            let plain = Plaintext {
-                code: 0x3D,
-                header: &[0; 7],
-                data: &data,
-                second_crc: &[],
-            };
-            group.bench_function(BenchmarkId::new(mode.to_string(), len), |bencher| {
-                bencher.iter(|| codec.seal(plain, mode, &mut out));
-            });
+use schemes::{Direction, LENGTHS, schemes};
+
+const NONCE: [u8; 16] = *b"a nonce, repeats";
+
+/// Steps a machine over replies.
+fn play<M: Machine>(mut machine: M, mut card: impl FnMut(&[u8]) -> Vec<u8>) -> M::Output {
+    let mut sent = machine
+        .start(LinkFormat::NATIVE)
+        .expect("it starts")
+        .to_vec();
+    loop {
+        let reply = card(&sent);
+        match machine.step(&reply).expect("the reply is genuine") {
+            Step::Transmit(next) => sent = next.to_vec(),
+            Step::Done(output) => return output,
         }
     }
-    group.finish();
 }
 
-fn open(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("open EV1 AES");
-    for len in LENGTHS {
-        // What is opened is no reply of a card: it is refused at the end, after all the work.
-        let payload = vec![0x5A; (len + 4).next_multiple_of(16)];
-        let mut buffer = vec![0; len];
-        group.throughput(Throughput::Bytes(len as u64));
-        let mut codec = Codec::new(Messaging::Ev1, &Key::aes([0x42; 16]), &[]);
-        group.bench_function(BenchmarkId::new("enciphered", len), |bencher| {
-            bencher.iter(|| codec.open(&payload, CommMode::Enciphered, Some(len), &mut buffer));
+/// Both key schedules and the session key, without the card's half.
+fn handshake(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("handshake");
+    let (eight, sixteen) = (*b"eight by", *b"sixteen in a row");
+    let twenty_four = *b"twenty-four bytes of key";
+    let two = Key::two_key_3des(sixteen).expect("a 2K3DES key");
+    let doubled = [eight, eight].concat().try_into().expect("16 bytes");
+    for (name, scheme, key, on_card) in [
+        (
+            "0A DES",
+            AuthScheme::Legacy,
+            Key::des(eight),
+            CardKey::des(doubled),
+        ),
+        (
+            "0A 2K3DES",
+            AuthScheme::Legacy,
+            two.clone(),
+            CardKey::des(sixteen),
+        ),
+        (
+            "1A DES",
+            AuthScheme::Iso,
+            Key::des(eight),
+            CardKey::des(doubled),
+        ),
+        ("1A 2K3DES", AuthScheme::Iso, two, CardKey::des(sixteen)),
+        (
+            "1A 3K3DES",
+            AuthScheme::Iso,
+            Key::three_key_3des(twenty_four),
+            CardKey::three_key_3des(twenty_four),
+        ),
+        (
+            "AA AES",
+            AuthScheme::Aes,
+            Key::aes(sixteen),
+            CardKey::aes(sixteen, 0),
+        ),
+    ] {
+        let machine = || {
+            Session::new().authenticate_with_fixed_nonce_for_testing_only(
+                scheme,
+                KeyNo::MASTER,
+                &key,
+                NONCE,
+            )
+        };
+        let mut card = Card::new(Uid([4, 1, 2, 3, 4, 5, 6]));
+        card.state_mut().set_picc_key(on_card);
+        card.activate();
+        let mut replies = Vec::new();
+        play(machine(), |command| {
+            let reply = card.handle(command);
+            replies.push(reply.clone());
+            reply
+        });
+        let [challenge, proof] = replies.try_into().expect("two frames");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut machine = machine();
+                machine.start(LinkFormat::NATIVE).expect("it starts");
+                machine.step(&challenge).expect("a challenge");
+                assert!(matches!(machine.step(&proof), Ok(Step::Done(_))));
+            });
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, seal, open);
+fn messaging(criterion: &mut Criterion) {
+    for scheme in &schemes() {
+        for (direction, verb) in [(Direction::Seal, "seal"), (Direction::Open, "open")] {
+            let mut group = criterion.benchmark_group(format!("{verb} {}", scheme.name));
+            for len in LENGTHS {
+                group.throughput(Throughput::Bytes(len as u64));
+                for mode in [CommMode::Plain, CommMode::Mac, CommMode::Enciphered] {
+                    let mut work = scheme.library(direction, mode, len);
+                    let id = BenchmarkId::new(mode.to_string(), len);
+                    group.bench_function(id, |bencher| bencher.iter(&mut work));
+                }
+            }
+            group.finish();
+        }
+    }
+}
+
+/// Selection, handshake, balance, debit, commit, both sides in one process.
+fn tap(reader: &mut VirtualReader) -> i32 {
+    let purse = FileNo::new(2).expect("a file number");
+    let session = play(
+        Session::new().select_application(VirtualReader::DEMO_AID),
+        |command| reader.handle(command),
+    );
+    let key = Key::aes([0; 16]);
+    let handshake = session.authenticate_with_fixed_nonce_for_testing_only(
+        AuthScheme::Aes,
+        KeyNo::MASTER,
+        &key,
+        NONCE,
+    );
+    let mut session = play(handshake, |command| reader.handle(command));
+    let balance = play(session.get_value(purse), |command| reader.handle(command));
+    let amount = Amount::new(250).expect("an amount");
+    play(session.debit(purse, amount), |command| {
+        reader.handle(command)
+    });
+    play(session.commit_transaction(), |command| {
+        reader.handle(command)
+    });
+    balance
+}
+
+fn taps(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tap");
+    group.bench_function("library and software card", |bencher| {
+        bencher.iter_batched_ref(VirtualReader::demo, tap, BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+fn software_card(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("software card");
+    let mut reader = VirtualReader::demo();
+    let mut select = vec![0x5A];
+    select.extend(VirtualReader::DEMO_AID.to_bytes());
+    for (name, commands) in [
+        ("SelectApplication", vec![select.clone()]),
+        (
+            "GetVersion, 3 frames",
+            vec![vec![0x60], vec![0xAF], vec![0xAF]],
+        ),
+        (
+            "first frame of AuthenticateAES",
+            vec![select, vec![0xAA, 0]],
+        ),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for command in &commands {
+                    assert!(!reader.handle(command).is_empty());
+                }
+            });
+        });
+        // Nothing is left unfinished for the next.
+        reader.card_mut().field_off();
+        reader.card_mut().activate();
+    }
+    group.finish();
+}
+
+criterion_group!(benches, handshake, messaging, taps, software_card);
 criterion_main!(benches);

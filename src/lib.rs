@@ -51,6 +51,8 @@
 //!   [`Transport`] with [`Machine::run`], over an [`AsyncTransport`] with
 //!   [`Machine::run_async`], or stepped by hand over any link with [`Machine::start`] and
 //!   [`Machine::step`].
+//! - What takes several commands is a [`Procedure`], with the same `run` and `run_async`: the
+//!   [`purse`], whose debits and credits can be settled after a lost commit.
 //! - Nothing decoded leaves the library before its MAC or CRC has been checked. A missing, short
 //!   or wrong one is an error, wipes the caller's buffer, and ends the session. There is no lenient
 //!   mode.
@@ -72,7 +74,10 @@
 //! | `pcsc` | readers of the host's PC/SC service, `pcsc`; needs `std` and the system's PC/SC library |
 //! | `picc` | the software card, `picc`, and `VirtualReader`; implies `alloc` |
 //! | `provision` | a card's layout as data, and a way to it that survives torn taps, `provision`; implies `alloc` |
+//! | `split` | authentication whose key is elsewhere: messages, key holder, scripts, `split` |
 //! | `provision-toml` | layouts from TOML; implies `provision` and `serde` |
+//! | `serde` | `serde` for messages and layouts |
+//! | `split` | authentication whose key is elsewhere, `split` |
 //!
 //! # Security
 //!

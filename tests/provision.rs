@@ -115,7 +115,7 @@ fn wrong_keys_are_told() {
     says(
         &plan,
         ProblemKind::WrongKey,
-        "PICC: the key on the card has version 01",
+        "PICC: the key on the card has version 1",
     );
 
     // One key of one application, with the right version.
@@ -366,7 +366,7 @@ fn rollover_touches_keys_only() {
     // The old generation is not on the card any more.
     let old = layout(OLD);
     let plan = plan_untouched(&mut reader, &old);
-    says(&plan, ProblemKind::WrongKey, "version 02");
+    says(&plan, ProblemKind::WrongKey, "version 2");
 }
 
 #[test]
@@ -619,7 +619,7 @@ impl Blind<'_> {
                     _ => {}
                 }
             }
-            let _ = session.raw_commit(self.reader);
+            session.commit_transaction().run(self.reader).unwrap();
         }
         for file in app.files.iter().filter(|file| file.has_content()) {
             let change = session.change_file_settings(file.number, file.mode, file.rights);
@@ -640,20 +640,7 @@ impl Blind<'_> {
             .freeze_key_settings_for_ever(app.settings)
             .run(self.reader)
             .unwrap();
-        let selected = session.selected().unwrap();
-        let _ = selected;
-        Session::at_level(selected)
-    }
-}
-
-/// CommitTransaction.
-trait RawCommit {
-    fn raw_commit(&mut self, reader: &mut VirtualReader);
-}
-
-impl RawCommit for Session<Authenticated> {
-    fn raw_commit(&mut self, reader: &mut VirtualReader) {
-        self.commit_transaction().run(reader).unwrap();
+        Session::at_level(session.selected().unwrap())
     }
 }
 
@@ -807,8 +794,9 @@ fn both_drivers_send_the_same_commands() {
     assert!(blocking == codes(true));
 }
 
+/// A default key that somebody has set, and nobody can ask for, does not get into new applications.
 #[test]
-fn a_default_key_that_nobody_told_is_found_out() {
+fn a_default_key_that_nobody_told_is_replaced() {
     let mut layout = layout(OLD);
     layout.picc.default_key = None;
     let keys = keys();
@@ -817,14 +805,39 @@ fn a_default_key_that_nobody_told_is_found_out() {
         .authenticate_iso(KeyNo::MASTER, &Key::zero(KeyFamily::Des), &mut SysRng)
         .run(&mut reader);
     let mut session = session.unwrap();
-    session
-        .set_default_key(&Key::aes([0x77; 16]))
-        .run(&mut reader)
-        .unwrap();
+    let foreign = Key::aes([0x77; 16]);
+    session.set_default_key(&foreign).run(&mut reader).unwrap();
     let issuer = Issuer::new(&layout, &keys).unwrap();
-    let error = issuer.apply(&mut reader, &mut SysRng).unwrap_err();
+    issuer.apply(&mut reader, &mut SysRng).unwrap();
+    assert!(issuer.verify(&mut reader, &mut SysRng).unwrap().is_ok());
+}
+
+/// What a plan is made from is proved to be the card's, once a key is in use.
+#[test]
+fn an_answer_that_was_tampered_with_ends_it_before_anything_is_done() {
+    let (keys, layout) = (keys(), layout(OLD));
+    // There is less memory than the layout needs, and somebody in between says otherwise.
+    let card = Card::builder()
+        .uid(issue::UID)
+        .storage(StorageSize::Ev1_2K)
+        .build();
+    let mut reader = desfire_ev1::Faulty::new(VirtualReader::new(card), {
+        let mut asked = false;
+        move |passing| match passing {
+            desfire_ev1::Passing::Command { bytes, .. } => asked = bytes.get(1) == Some(&0x6E),
+            desfire_ev1::Passing::Reply { bytes, .. } if asked => bytes[1] = 0x1F,
+            desfire_ev1::Passing::Reply { .. } => {}
+        }
+    });
+    let issuer = Issuer::new(&layout, &keys).unwrap();
+    let error = issuer
+        .apply(&mut reader, &mut SysRng)
+        .unwrap_err()
+        .to_string();
     assert!(
-        error.to_string().contains("default key on this card"),
+        error.contains("FreeMem") && error.contains("not authentic"),
         "{error}"
     );
+    let card = reader.get_mut().card().state();
+    assert!(card.applications().is_empty());
 }

@@ -643,6 +643,19 @@ fn the_future_of_a_purse_can_be_spawned() {
     );
 }
 
+/// Its commit would make them valid, too.
+#[test]
+fn a_session_with_other_changes_pending_is_refused() {
+    let mut radio = filled(AES, LinkFormat::NATIVE, 2);
+    let mut session = session(&mut radio, AES, CREDIT);
+    let credit = session.credit(purse().value, amount(5));
+    credit.run(&mut radio).unwrap();
+    let refused = purse().open(&mut session).run(&mut radio).unwrap_err();
+    assert_eq!(refused, PurseError::Refused(Refusal::Pending));
+    session.abort_transaction().run(&mut radio).unwrap();
+    assert!(purse().open(&mut session).run(&mut radio).is_ok());
+}
+
 /// What [`Purse::create`] makes is what the documentation's table says.
 #[test]
 fn the_files_are_as_documented() {

@@ -1,5 +1,14 @@
 //! What a terminal that lies can do, and what a recorded session is good for. Every test says what
 //! it costs the operator: nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::cast_possible_truncation,
+    reason = "a test is allowed to fail loudly"
+)]
 
 #[path = "support/split.rs"]
 mod support;
@@ -74,11 +83,11 @@ fn recording() -> Recording {
         .expect("an accepted AES handshake");
     assert!(block.contains("origin card"), "{block}");
     let field = |name: &str, skip: usize| {
-        let lines = block
+        let mut lines = block
             .lines()
             .map(str::trim)
             .filter_map(|line| line.strip_prefix(name));
-        hex(lines.skip(skip).next().unwrap())
+        hex(lines.nth(skip).unwrap())
     };
     let key: [u8; 16] = field("key ", 0).try_into().unwrap();
     Recording {
@@ -830,8 +839,8 @@ fn a_card_that_is_said_to_be_another() {
     let uid = Uid([0x04, 0x5A, 0x21, 0x7A, 0x3C, 0x5B, 0x80]);
     let card_key = master.diversify(&rule.input(&uid, AID)).unwrap();
     let session = counter.selected();
-    let key = Key::aes([0; 16]);
-    let session = session.authenticate_aes(KeyNo::MASTER, &key, &mut getrandom::SysRng);
+    let zero = Key::aes([0; 16]);
+    let session = session.authenticate_aes(KeyNo::MASTER, &zero, &mut getrandom::SysRng);
     let session = session.run(&mut counter).unwrap();
     session
         .change_key_in_use(&card_key)

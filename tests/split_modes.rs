@@ -1,12 +1,21 @@
 //! Every mode of split authentication on the software card: the same bytes on the card's link as
 //! from a local session, and the same card afterwards.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::cast_possible_truncation,
+    reason = "a test is allowed to fail loudly"
+)]
 
 #[path = "support/split.rs"]
 mod support;
 
 use desfire_ev1::split::{
-    Accepted, Carrier, Carries, Effect, Finished, Judgement, Mode, Relay, RemoteCard,
-    ScriptBuilder, SoftKey, Stop, Verdict, authenticate,
+    Answered, Carrier, Carries, Effect, Finished, Judgement, Mode, Relay, RemoteCard,
+    ScriptBuilder, SoftKey, Stop, Verdict, authenticate, authenticate_async,
 };
 use desfire_ev1::wire::{Amount, AuthScheme, FileNo, KeyNo};
 use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Session, Transport, VirtualReader};
@@ -53,95 +62,126 @@ fn pay_ahead(session: &mut Session<Authenticated>, script: &mut ScriptBuilder<'_
     assert_eq!(value.unwrap(), 750);
 }
 
-/// A local tap: how many frames, and the card.
-fn local() -> Counter {
-    let mut counter = Counter::demo();
-    let mut session = counter
+/// All schemes, each with a key that is not its own inverse.
+fn schemes() -> [(AuthScheme, Key); 6] {
+    let two = Key::two_key_3des(*b"0123456789abcdef").unwrap();
+    let des = Key::des(*b"\x13\x34\x57\x79\x9B\xBC\xDF\xF1");
+    [
+        (AuthScheme::Aes, Key::aes(*b"an AES-128 key..")),
+        (
+            AuthScheme::Iso,
+            Key::three_key_3des(*b"a key of three DES keys!"),
+        ),
+        (AuthScheme::Iso, two.clone()),
+        (AuthScheme::Iso, des.clone()),
+        (AuthScheme::Legacy, two),
+        (AuthScheme::Legacy, des),
+    ]
+}
+
+/// A local tap, with the nonces of all the others.
+fn local(scheme: AuthScheme, key: &Key) -> Counter {
+    let mut counter = Counter::new(VirtualReader::new(card_with(key)));
+    let session = counter
         .selected()
-        .authenticate_aes(KeyNo::MASTER, &Key::aes([0; 16]), &mut getrandom::SysRng)
-        .run(&mut counter)
-        .unwrap();
-    state_settings(&mut session, VirtualReader::demo().card());
+        .authenticate(scheme, KeyNo::MASTER, key, &mut Fixed(7));
+    let mut session = session.run(&mut counter).unwrap();
+    state_settings(&mut session, counter.card());
     pay(&mut session, &mut counter);
     counter
 }
 
-/// The frames of two taps say the same: codes, lengths, statuses, and what is not enciphered or
-/// random. The secrets differ with the nonces.
+/// The same bytes in both directions, and the same card.
 fn same_tap(one: &Counter, other: &Counter) {
-    let shape = |counter: &Counter| -> Vec<_> {
-        let frames = counter.frames.iter();
-        frames
-            .map(|(c, r)| (c[..2].to_vec(), c.len(), r.len(), r[r.len() - 2..].to_vec()))
-            .collect()
-    };
-    assert_eq!(shape(one), shape(other));
+    assert_eq!(one.frames, other.frames);
     assert_eq!(one.card().state(), other.card().state());
+}
+
+fn answer(shop: &mut Shop, message: &[u8]) -> Answered {
+    let accepted = shop.accept(message).unwrap();
+    accepted
+        .answer(&mut SoftKey::new(&shop.key), &mut Fixed(7))
+        .unwrap()
 }
 
 #[test]
 fn card_locked() {
-    let mut shop = Shop::new(Key::aes([0; 16]));
-    let mut counter = Counter::demo();
-    let waiting = counter.tap(aes(Mode::CardLocked, 1));
-    let answer = shop
-        .answer(&waiting.message().unwrap())
-        .card_locked()
-        .unwrap();
-    let mut session = waiting
-        .card_locked(&answer)
-        .unwrap()
-        .run(&mut counter)
-        .unwrap();
-    state_settings(&mut session, VirtualReader::demo().card());
-    pay(&mut session, &mut counter);
-    same_tap(&local(), &counter);
+    let mut tried = 0;
+    for (scheme, key) in schemes() {
+        let mut shop = Shop::new(key.clone());
+        let mut counter = Counter::new(VirtualReader::new(card_with(&key)));
+        let waiting = counter.tap(intent(Mode::CardLocked, scheme, key.key_type(), 1));
+        let message = waiting.message().unwrap();
+        if key.key_type().nonce_len() == 8 {
+            assert!(shop.accept(&message).is_err());
+            continue;
+        }
+        let answer = answer(&mut shop, &message).card_locked().unwrap();
+        let mut session = waiting
+            .card_locked(&answer)
+            .unwrap()
+            .run(&mut counter)
+            .unwrap();
+        state_settings(&mut session, counter.card());
+        pay(&mut session, &mut counter);
+        same_tap(&local(scheme, &key), &counter);
+        tried += 1;
+    }
+    assert_eq!(tried, 2);
 }
 
 #[test]
 fn proven() {
-    let mut shop = Shop::new(Key::aes([0; 16]));
-    let mut counter = Counter::demo();
-    let waiting = counter.tap(aes(Mode::Proven, 1));
-    let (token, pending) = shop.answer(&waiting.message().unwrap()).proven(10).unwrap();
-    let proven = waiting.proven(&token).unwrap().run(&mut counter).unwrap();
-    let release = pending.release(&proven.message().unwrap(), 10).unwrap();
-    let mut session = proven.release(&release).unwrap();
-    state_settings(&mut session, VirtualReader::demo().card());
-    pay(&mut session, &mut counter);
-    same_tap(&local(), &counter);
+    for (scheme, key) in schemes() {
+        let mut shop = Shop::new(key.clone());
+        let mut counter = Counter::new(VirtualReader::new(card_with(&key)));
+        let waiting = counter.tap(intent(Mode::Proven, scheme, key.key_type(), 1));
+        let message = waiting.message().unwrap();
+        let (token, pending) = answer(&mut shop, &message).proven(10).unwrap();
+        let proven = waiting.proven(&token).unwrap().run(&mut counter).unwrap();
+        let release = pending.release(&proven.message().unwrap(), 10).unwrap();
+        let mut session = proven.release(&release).unwrap();
+        state_settings(&mut session, counter.card());
+        pay(&mut session, &mut counter);
+        same_tap(&local(scheme, &key), &counter);
+    }
 }
 
 #[test]
 fn script() {
-    let mut shop = Shop::new(Key::aes([0; 16]));
-    let mut counter = Counter::demo();
-    let waiting = counter.tap(aes(Mode::Script, 1));
-    let (mut script, mut record) = ([0; 1024], [0; 1024]);
-    let answered = shop.answer(&waiting.message().unwrap());
-    let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
-    state_settings(&mut session, counter.card());
-    pay_ahead(&mut session, &mut builder);
-    let Finished { script, record } = builder.finish().unwrap();
+    for (scheme, key) in schemes() {
+        let mut shop = Shop::new(key.clone());
+        let mut counter = Counter::new(VirtualReader::new(card_with(&key)));
+        let waiting = counter.tap(intent(Mode::Script, scheme, key.key_type(), 1));
+        let message = waiting.message().unwrap();
+        if scheme == AuthScheme::Legacy {
+            assert!(shop.accept(&message).is_err());
+            continue;
+        }
+        let (mut script, mut record) = ([0; 1024], [0; 1024]);
+        let answered = answer(&mut shop, &message);
+        let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+        state_settings(&mut session, counter.card());
+        pay_ahead(&mut session, &mut builder);
+        let Finished { script, record } = builder.finish().unwrap();
 
-    let mut receipt = [0; 512];
-    let mut player = waiting.script(script, &mut receipt).unwrap();
-    let ending = player.play(&mut counter).unwrap();
-    assert_eq!(ending.stop, Stop::Complete);
-    assert_eq!((ending.effect, ending.commands), (Effect::Done, 5));
-    let receipt = player.into_receipt().unwrap();
-    let judgement = record.judge(receipt, &transport_key()).unwrap();
-    assert_eq!(
-        judgement,
-        Judgement {
+        let mut receipt = [0; 512];
+        let mut player = waiting.script(script, &mut receipt).unwrap();
+        let ending = player.play(&mut counter).unwrap();
+        assert_eq!(ending.stop, Stop::Complete);
+        assert_eq!((ending.effect, ending.commands), (Effect::Done, 5));
+        let receipt = player.into_receipt().unwrap();
+        let judgement = record.judge(receipt, &transport_key()).unwrap();
+        let done = Judgement {
             verdict: Verdict::Done,
             proved: 5,
             deviation: None,
             known: 5,
-            unknown: 0
-        }
-    );
-    same_tap(&local(), &counter);
+            unknown: 0,
+        };
+        assert_eq!(judgement, done);
+        same_tap(&local(scheme, &key), &counter);
+    }
 }
 
 struct Network<'t> {
@@ -163,36 +203,76 @@ impl Carrier for Network<'_> {
 
 #[test]
 fn remote() {
-    let mut shop = Shop::new(Key::aes([0; 16]));
-    let mut counter = Counter::demo();
-    let relay = Relay::new(
-        aes(Mode::Remote, 1),
-        AID,
-        LinkFormat::WRAPPED,
-        &transport_key(),
+    for (scheme, key) in schemes() {
+        let mut shop = Shop::new(key.clone());
+        let mut counter = Counter::new(VirtualReader::new(card_with(&key)));
+        let intent = intent(Mode::Remote, scheme, key.key_type(), 1);
+        let relay = Relay::new(intent, AID, LinkFormat::WRAPPED, &transport_key()).unwrap();
+        let accepted = shop.accept(&relay.message().unwrap()).unwrap();
+        let network = Network {
+            relay,
+            counter: &mut counter,
+        };
+        let mut card = RemoteCard::new(&accepted, network).unwrap();
+        let session = Session::new()
+            .select_application(AID)
+            .run(&mut card)
+            .unwrap();
+        let (mut soft, mut rng) = (SoftKey::new(&key), Fixed(7));
+        let session = authenticate(
+            session,
+            scheme,
+            KeyNo::MASTER,
+            &mut soft,
+            &mut rng,
+            &mut card,
+        );
+        let mut session = session.unwrap();
+        state_settings(&mut session, &card_with(&key));
+        pay(&mut session, &mut card);
+        assert!(!card.goodbye().unwrap().is_empty());
+        same_tap(&local(scheme, &key), &counter);
+    }
+}
+
+/// Everything on the key holder's side and on the terminal's can be spawned: the futures are `Send`
+/// if key and transport are.
+#[test]
+fn async_callers() {
+    fn send<F: Future + Send>(future: F) -> F {
+        future
+    }
+    let key = Key::aes(*b"an AES-128 key..");
+    let mut shop = Shop::new(key.clone());
+    let mut counter = Counter::new(VirtualReader::new(card_with(&key)));
+    let waiting = counter.tap(aes(Mode::Script, 1));
+    let accepted = shop.accept(&waiting.message().unwrap()).unwrap();
+    let (mut soft, mut rng) = (SoftKey::new(&key), Fixed(7));
+    let answered = pollster::block_on(send(accepted.answer_async(&mut soft, &mut rng))).unwrap();
+    let (mut script, mut record) = ([0; 1024], [0; 1024]);
+    let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+    state_settings(&mut session, counter.card());
+    pay_ahead(&mut session, &mut builder);
+    let Finished { script, record } = builder.finish().unwrap();
+    let mut receipt = [0; 512];
+    let mut player = waiting.script(script, &mut receipt).unwrap();
+    let ending = pollster::block_on(player.play_async(&mut counter)).unwrap();
+    assert_eq!(ending.effect, Effect::Done);
+    let receipt = player.into_receipt().unwrap();
+    assert_eq!(
+        record.judge(receipt, &transport_key()).unwrap().verdict,
+        Verdict::Done
     );
-    let relay = relay.unwrap();
-    let accepted: Accepted = shop.accept(&relay.message().unwrap()).unwrap();
-    let network = Network {
-        relay,
-        counter: &mut counter,
-    };
-    let mut card = RemoteCard::new(&accepted, network).unwrap();
-    let session = Session::new()
-        .select_application(AID)
-        .run(&mut card)
-        .unwrap();
-    let mut session = authenticate(
+    same_tap(&local(AuthScheme::Aes, &key), &counter);
+
+    let session = counter.selected();
+    let authenticated = authenticate_async(
         session,
         AuthScheme::Aes,
         KeyNo::MASTER,
-        &mut SoftKey::new(&shop.key),
-        &mut getrandom::SysRng,
-        &mut card,
-    )
-    .unwrap();
-    state_settings(&mut session, VirtualReader::demo().card());
-    pay(&mut session, &mut card);
-    assert!(!card.goodbye().unwrap().is_empty());
-    same_tap(&local(), &counter);
+        &mut soft,
+        &mut rng,
+        &mut counter,
+    );
+    assert!(pollster::block_on(send(authenticated)).is_ok());
 }

@@ -1,10 +1,19 @@
 //! Scripts: everything that goes into one, what becomes of it when it is torn or refused, and what
 //! the key holder may conclude from a receipt.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::cast_possible_truncation,
+    reason = "a test is allowed to fail loudly"
+)]
 
 #[path = "support/split.rs"]
 mod support;
 
-use desfire_ev1::picc::{Application, Card, FileContent};
+use desfire_ev1::picc::FileContent;
 use desfire_ev1::split::{
     Effect, Ending, Finished, Judgement, Mode, Record, Refusal, ScriptBuilder, Stop, StorageKey,
     Verdict, Waiting,
@@ -13,7 +22,6 @@ use desfire_ev1::wire::{
     AccessRights, Amount, AuthScheme, CommMode, FileNo, Framing, KeyNo, KeyType, Status, U24,
     ValueFlags,
 };
-use desfire_ev1::wire::{KeyInfo, KeySettings, Uid};
 use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Session, VirtualReader};
 use proptest::prelude::*;
 use support::*;
@@ -219,6 +227,85 @@ fn reads_of_unknown_data_are_opened_by_the_holder() {
     // Another command than the script's, and a reply that was changed.
     let (mut session, mut replay) = record.replay(&receipt, &transport_key()).unwrap();
     assert!(session.free_mem().run(&mut replay).is_err());
+}
+
+/// A read of unknown data in many frames, and of a length that is not known either.
+#[test]
+fn long_unknown_reads() {
+    let mut counter = Counter::demo();
+    let rights = AccessRights::from_bytes([0x00, 0x00]);
+    let zero = Key::aes([0; 16]);
+    let session = counter.selected();
+    let session = session.authenticate_aes(KeyNo::MASTER, &zero, &mut getrandom::SysRng);
+    let mut session = session.run(&mut counter).unwrap();
+    let size = U24::new(700).unwrap();
+    let content: Vec<u8> = (0..700_u32)
+        .map(|byte| u8::try_from(byte % 251).unwrap())
+        .collect();
+    for (number, mode) in [
+        (10, CommMode::Plain),
+        (11, CommMode::Mac),
+        (12, CommMode::Enciphered),
+    ] {
+        let create = session.create_std_data_file(file(number), None, mode, rights, size);
+        create.run(&mut counter).unwrap();
+        session
+            .write_data(file(number), 0, &content)
+            .run(&mut counter)
+            .unwrap();
+    }
+    let mut buffers = [[0; 700]; 3];
+    let made = make(&mut counter, |session, script| {
+        for (number, buffer) in (10..).zip(&mut buffers) {
+            script
+                .ask(session.read_data(file(number), 0..700, buffer))
+                .unwrap();
+        }
+    });
+    let mut receipt = vec![0; 4096];
+    let mut player = made.waiting.script(&made.script, &mut receipt).unwrap();
+    let ending = player.play(&mut counter).unwrap();
+    assert_eq!((ending.stop, ending.effect), (Stop::Complete, Effect::None));
+    let receipt = player.into_receipt().unwrap();
+    let mut buffer = vec![0; made.record.len()];
+    let record = Record::unseal(&made.record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
+    let (mut session, mut replay) = record.replay(receipt, &transport_key()).unwrap();
+    state_settings(&mut session, counter.card());
+    for (number, buffer) in (10..).zip(&mut buffers) {
+        session
+            .read_data(file(number), 0..700, buffer)
+            .run(&mut replay)
+            .unwrap();
+        assert_eq!(buffer[..], content);
+    }
+}
+
+/// Whatever bytes come, nobody panics, and nothing of it is taken.
+#[test]
+fn any_bytes() {
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let bytes = proptest::collection::vec(any::<u8>(), 0..300);
+    runner
+        .run(&(bytes, 0..10_u8), |(mut bytes, kind)| {
+            if bytes.len() > 2 && kind > 0 {
+                (bytes[0], bytes[1]) = (1, kind);
+            }
+            prop_assert!(Shop::new(Key::aes([0; 16])).accept(&bytes).is_err());
+            let mut counter = Counter::demo();
+            for mode in [Mode::CardLocked, Mode::Proven, Mode::Script] {
+                let waiting = counter.tap(aes(mode, 1));
+                let mut receipt = [0; 256];
+                match mode {
+                    Mode::CardLocked => prop_assert!(waiting.card_locked(&bytes).is_err()),
+                    Mode::Proven => prop_assert!(waiting.proven(&bytes).is_err()),
+                    _ => prop_assert!(waiting.script(&bytes, &mut receipt).is_err()),
+                }
+            }
+            let mut buffer = vec![0; bytes.len()];
+            prop_assert!(Record::unseal(&bytes, &StorageKey::new(STORAGE), &mut buffer).is_err());
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]
@@ -503,20 +590,6 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A card whose application has keys of this type and the demonstration's files.
-fn card(key_type: KeyType) -> Card {
-    let demo = VirtualReader::demo();
-    let model = demo.card().state().application(AID).unwrap();
-    let info = KeyInfo::new(key_type.family(), 3).unwrap();
-    let mut application = Application::new(AID, KeySettings::DEFAULT, info);
-    for file in model.files() {
-        application = application.with_file(file.clone());
-    }
-    let mut card = Card::new(Uid([4, 5, 6, 7, 8, 9, 10]));
-    card.state_mut().put_application(application).unwrap();
-    card
-}
-
 /// What an operation is to a session: a live one answers, a foreseen one is put into the script.
 trait Side {
     fn run<M: desfire_ev1::split::Foreseen>(&mut self, machine: M, data: Option<&[u8]>) -> bool;
@@ -602,26 +675,33 @@ fn apply(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// A random transaction, live on one card and as a script on its twin: the same card, the same
     /// number of frames, and the replies that were foreseen, bit by bit (the tags say so).
     #[test]
     fn foreseen_is_what_the_card_says(
         ops in proptest::collection::vec(op(), 1..12),
-        key_type in prop_oneof![Just(KeyType::Aes), Just(KeyType::ThreeKey3Des), Just(KeyType::Des)],
+        key_type in prop_oneof![
+            Just(KeyType::Aes),
+            Just(KeyType::ThreeKey3Des),
+            Just(KeyType::TwoKey3Des),
+            Just(KeyType::Des),
+        ],
         native: bool,
         limit in 30_usize..=60,
     ) {
         let (scheme, key) = match key_type {
             KeyType::Aes => (AuthScheme::Aes, Key::aes([0; 16])),
             KeyType::ThreeKey3Des => (AuthScheme::Iso, Key::three_key_3des([0; 24])),
-            _ => (AuthScheme::Iso, Key::des([0; 8])),
+            // The other keys of the application are DES keys of zeros.
+            KeyType::TwoKey3Des => (AuthScheme::Iso, Key::two_key_3des(*b"0123456789abcdef").unwrap()),
+            KeyType::Des => (AuthScheme::Iso, Key::des([0; 8])),
         };
         let framing = if native { Framing::Native } else { Framing::Wrapped };
         // The token has to fit into one frame.
         let limit = limit.max(40);
-        let reader = || VirtualReader::new(card(key_type)).with_format(LinkFormat { framing, max_command: limit });
+        let reader = || VirtualReader::new(card_with(&key)).with_format(LinkFormat { framing, max_command: limit });
 
         // Live, to find out which operations the card takes and what it answers.
         let mut kept: Vec<(Op, Vec<u8>)> = Vec::new();
@@ -629,7 +709,7 @@ proptest! {
         for op in ops.into_iter().chain([Op::Commit]) {
             // From the start each time: a refusal ends the session and drops what was pending.
             let mut twin = Counter::new(reader());
-            let mut keys = vec![key.clone(); 3];
+            let mut keys = vec![Key::zero(key_type.family()); 3];
             let mut session = twin.selected()
                 .authenticate(scheme, KeyNo::MASTER, &key, &mut getrandom::SysRng)
                 .run(&mut twin).unwrap();
@@ -645,7 +725,7 @@ proptest! {
             before = twin;
         }
         // What is pending at the end has to be ended.
-        let mut keys = vec![key.clone(); 3];
+        let mut keys = vec![Key::zero(key_type.family()); 3];
         let mut counter = Counter::new(reader());
         let mut shop = Shop::new(key.clone());
         let waiting = counter.tap(intent(Mode::Script, scheme, key_type, 1));

@@ -6,11 +6,11 @@ use cbc::cipher::{
     BlockModeDecrypt as _, BlockModeEncrypt as _, BlockSizeUser, InnerIvInit as _, KeyInit,
     array::ArraySize,
 };
-use crc::{CRC_16_ISO_IEC_14443_3_A, CRC_32_JAMCRC, Crc};
+use crc::{CRC_16_ISO_IEC_14443_3_A, CRC_32_JAMCRC, Crc, Table};
 use std::hint::black_box;
 
-static CRC16: Crc<u16> = Crc::<u16>::new(&CRC_16_ISO_IEC_14443_3_A);
-static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_JAMCRC);
+static CRC16: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_ISO_IEC_14443_3_A);
+static CRC32: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_JAMCRC);
 
 /// A block cipher with its key schedule.
 pub trait Bare {

@@ -2,6 +2,8 @@
 //! of each the quickest batch. Whatever disturbs a batch makes it slower, so the quickest is the one that
 //! was disturbed least.
 
+#![allow(dead_code, reason = "shared by two benches, each of which uses a part")]
+
 use std::time::{Duration, Instant};
 
 /// How long to measure.
@@ -29,6 +31,11 @@ impl Effort {
         batch: Duration::from_micros(30),
         rounds: 5000,
     };
+
+    /// Whether the figures say nothing.
+    pub const fn is_smoke(self) -> bool {
+        self.rounds == Self::SMOKE.rounds
+    }
 
     /// `--long`, `--smoke`, or neither. Without `--bench`, which `cargo bench` adds, it is a test run.
     pub fn from_args() -> Self {

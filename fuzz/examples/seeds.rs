@@ -23,7 +23,7 @@ use desfire_ev1::wire::{
     AccessRights, Aid, CommMode, FileNo, Framing, KeyInfo, KeyNo, KeySettings, Uid,
 };
 use desfire_ev1_fuzz::hostile_card::Answer;
-use desfire_ev1_fuzz::{hostile_card, hostile_reader, operations};
+use desfire_ev1_fuzz::{hostile_card, hostile_reader, layout, operations, split};
 
 #[path = "../../tests/support/vectors.rs"]
 mod vectors;
@@ -36,7 +36,8 @@ const MOST: usize = 48;
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let recordings = load(root, "full_session.txt");
-    let seeds: [(&str, Vec<Seed>); 5] = [
+    let handshakes = load(root, "auth_handshake.txt");
+    let seeds: [(&str, Vec<Seed>); 7] = [
         (
             "card_state",
             recordings.iter().filter_map(card_state).collect(),
@@ -49,10 +50,12 @@ fn main() {
             "hostile_reader",
             recordings.iter().flat_map(reader_frames).collect(),
         ),
+        ("layout", layouts()),
         (
             "operations",
             recordings.iter().filter_map(sequence).collect(),
         ),
+        ("split", splits(&handshakes)),
         ("wire", recordings.iter().flat_map(frames).collect()),
     ];
     for (target, seeds) in seeds {
@@ -65,7 +68,7 @@ fn main() {
             if seen.len() < MOST && seen.insert(seed.bytes.clone()) {
                 bytes += seed.bytes.len();
                 fs::write(
-                    folder.join(format!("{:02}-{}", seen.len(), seed.name)),
+                    folder.join(format!("{:02}-{}", seen.len(), seed.name.replace('/', "-"))),
                     seed.bytes,
                 )
                 .expect("a seed");
@@ -283,4 +286,42 @@ fn frames(vector: &Vector) -> Vec<Seed> {
     // The short ones first, so that the rare kinds are not cut off.
     seeds.sort_by_key(|seed| core::cmp::Reverse(seed.bytes[0]));
     seeds
+}
+
+/// Challenges and proofs that cards have sent, and true answers and scripts on the software card.
+fn splits(handshakes: &[Vector]) -> Vec<Seed> {
+    let mut seeds: Vec<Seed> = (0..3)
+        .map(|mode| Seed {
+            name: format!("answer-{mode}"),
+            bytes: split::seed_answer(mode),
+        })
+        .collect();
+    for frame in 0..5 {
+        for change in 0..4 {
+            seeds.push(Seed {
+                name: format!("script-{frame}-{change}"),
+                bytes: split::seed_script(frame, change),
+            });
+        }
+    }
+    for (mode, handshake) in (0..).zip(handshakes) {
+        let rx = handshake.input.hex_list("rx");
+        let proof = handshake.expect.opt_hex("rx2");
+        let proof = proof.or_else(|| rx.get(1).cloned()).unwrap_or_default();
+        seeds.push(Seed {
+            name: handshake.id.clone(),
+            bytes: split::seed_challenge(mode % 3, &rx[0][1..], proof.get(1..).unwrap_or_default()),
+        });
+    }
+    seeds
+}
+
+fn layouts() -> Vec<Seed> {
+    let seeds = layout::SEEDS.iter().enumerate();
+    seeds
+        .map(|(number, text)| Seed {
+            name: format!("layout-{number}"),
+            bytes: text.as_bytes().to_vec(),
+        })
+        .collect()
 }

@@ -585,10 +585,11 @@ impl Line<'_, '_> {
                 assert_eq!(buffer, &[0xEE; ROOM]);
             }
             Err(error) => {
-                let refused = error.outcome() == Outcome::Refused
-                    || error
-                        .protocol()
-                        .is_some_and(|error| error.status().is_some());
+                // A refusal in the middle of a write has an unknown outcome.
+                let refused = error.protocol().is_some_and(|error| {
+                    use desfire_ev1::error::ErrorKind::{Refused, RefusedIso};
+                    matches!(error.kind, Refused(_) | RefusedIso(_))
+                });
                 // What was learned is good, and forbids the call.
                 let unsent = error.outcome() == Outcome::NotSent
                     && error.protocol().is_some_and(|error| !error.while_asking);

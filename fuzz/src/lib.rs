@@ -5,6 +5,8 @@
 //! | [`hostile_card`] | the card, which may know the session's keys | a third implementation of secure messaging (`tests/support/puppet.rs`) |
 //! | [`hostile_reader`] | the reader, which may know the session's keys | the card's state, what must stay secret, the library's messaging |
 //! | [`operations`] | nobody, but the field fails | the model of library and card (`tests/support/model/`) |
+//! | [`split`] | terminal, key holder, card or storage | what the card really did, and the documented form of the messages |
+//! | [`layout`] | whoever wrote the text | issuing and verifying on the software card |
 //! | [`wire`] | whoever sent the bytes | encoding what was decoded |
 //! | [`card_state`] | whoever stored the bytes | saving what was loaded |
 //!
@@ -24,7 +26,9 @@ pub mod card_state;
 pub mod hostile_card;
 pub mod hostile_reader;
 pub mod input;
+pub mod layout;
 pub mod operations;
+pub mod split;
 pub mod wire;
 
 #[path = "../../tests/support/model/mod.rs"]

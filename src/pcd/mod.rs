@@ -13,7 +13,7 @@
 //! | `exchange`, `iso_exchange` | one command as a machine | round, channel |
 //! | `session` | what is known of the card | exchange |
 //! | `transaction` | changes that belong together | session |
-//! | `driver` | I/O | machines |
+//! | `driver` | I/O, and procedures of several machines | machines |
 //! | `pcsc` | PC/SC readers | driver |
 //!
 //! What is not re-exported is visible in here only: the software card cannot borrow it.
@@ -38,6 +38,8 @@ mod transaction;
 
 pub use auth::{Authenticate, AuthenticateIso7816, Messaging, SessionKey};
 pub use driver::{AsyncTransport, Faulty, Link, Passing, Procedure, RunError, Traced, Transport};
+#[cfg(feature = "provision")]
+pub(crate) use driver::{Ready, finish};
 pub use exchange::{Exchange, LinkFormat, Machine, Step};
 pub use iso_exchange::IsoExchange;
 pub use key::{Key, KeyError};

@@ -367,6 +367,11 @@ impl<S> Session<S> {
         matches!(self.inner.channel, Channel::Ev1(_))
     }
 
+    /// Whether changes may be waiting for CommitTransaction.
+    pub(crate) const fn has_pending(&self) -> bool {
+        !matches!(self.inner.place.pending, Pending::Nothing)
+    }
+
     /// Tells the session the settings of a file, so that it needs not ask the card for them.
     ///
     /// They decide in which mode the file's data travel, and how long a read to the end must be.
@@ -468,5 +473,51 @@ impl<S> fmt::Debug for Session<S> {
             .field("key_in_use", &self.inner.key_no())
             .field("lost", &self.is_lost())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pcd::command::testing::{native, session};
+    use crate::pcd::crypto::cipher::testing::schedules;
+    use crate::pcd::exchange::{LinkFormat, Machine as _};
+    use crate::pcd::key::Key;
+    use crate::wire::{AccessRights, AuthScheme, CommMode, FileNo, U24};
+
+    /// RFDoorLock's recording, part 17, from the handshake to the first read.
+    #[test]
+    fn key_schedules_are_set_up_by_handshakes_and_by_nothing_else() {
+        let key = Key::aes([
+            0x10, 0x18, 0x20, 0x28, 0x30, 0x38, 0x40, 0x48, 0x50, 0x58, 0x60, 0x68, 0x70, 0x78,
+            0x80, 0x88,
+        ]);
+        let before = schedules();
+        let opened = || {
+            session(
+                AuthScheme::Aes,
+                &key,
+                "40e7d27174cba675e8efbab99c530e3d",
+                "626ffbd45caf334acca45599304f5b17",
+                1,
+            )
+        };
+        let (mut reading, mut writing) = (opened(), opened());
+        assert!(schedules() > before, "the counter counts");
+        let before = schedules();
+        let (file, rights) = (FileNo::new(5).unwrap(), AccessRights::from_bytes([0x11, 0]));
+        let size = U24::new(0x50).unwrap();
+        let create = reading.create_std_data_file(file, None, CommMode::Plain, rights, size);
+        native(create, &[("cd05001100500000", "00a75316ad1596b953")]).unwrap();
+        native(reading.get_file_ids(), &[("6f", "00052d5ff67ffec9d2d3")]).unwrap();
+        let mut buffer = [0; 32];
+        let read = reading.read_data(file, 0..32, &mut buffer);
+        let reply = "00".repeat(49);
+        let read = read.comm_mode(CommMode::Enciphered);
+        assert!(native(read, &[("bd05000000200000", &reply)]).is_err());
+        let write = writing.write_data(file, 0, &[7; 100]);
+        let mut write = write.comm_mode(CommMode::Enciphered);
+        let sent = write.start(LinkFormat::NATIVE).unwrap();
+        assert_eq!(sent.len(), 60);
+        assert_eq!(schedules(), before);
     }
 }

@@ -1,5 +1,7 @@
 //! Making a card that is not the standard one.
 
+use core::fmt;
+
 use super::card::Card;
 use super::memory::StorageSize;
 use super::random::Random;
@@ -40,12 +42,23 @@ const SOFTWARE: ModuleVersion = ModuleVersion {
 ///     .build();
 /// assert_eq!(card.state().free_memory(), 2304);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CardBuilder {
     version: Version,
     storage: StorageSize,
     seed: [u8; 16],
     state: Option<State>,
+}
+
+impl fmt::Debug for CardBuilder {
+    /// Without the seed, out of which all nonces come.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CardBuilder")
+            .field("version", &self.version)
+            .field("storage", &self.storage)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CardBuilder {

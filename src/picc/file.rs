@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::state::{StateError, ensure};
 use crate::wire::{
@@ -19,7 +20,7 @@ pub struct File {
 }
 
 /// What is in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileContent {
     /// Standard data file.
@@ -35,7 +36,7 @@ pub enum FileContent {
 }
 
 /// Content of a value file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Value {
     /// The value never falls below this.
     pub lower: i32,
@@ -50,12 +51,46 @@ pub struct Value {
 }
 
 /// Content of a record file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Records {
     record_size: U24,
     max_records: U24,
     /// Whole records, the oldest first.
     data: Vec<u8>,
+}
+
+impl fmt::Debug for FileContent {
+    /// How much there is, not what: data are nobody's business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standard(data) => write!(f, "Standard({} bytes)", data.len()),
+            Self::Backup(data) => write!(f, "Backup({} bytes)", data.len()),
+            Self::Value(value) => value.fmt(f),
+            Self::Linear(records) => write!(f, "Linear({records:?})"),
+            Self::Cyclic(records) => write!(f, "Cyclic({records:?})"),
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    /// Without the balance and what may still be added to it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value")
+            .field("lower", &self.lower)
+            .field("upper", &self.upper)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("record_size", &self.record_size)
+            .field("max_records", &self.max_records)
+            .field("bytes", &self.data.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl File {

@@ -16,7 +16,9 @@ use super::layout::{ApplicationLayout, FileKind, FileLayout, RecordsLayout, u24}
 use super::plan::{Action, ModeAndRights, Step, first_rights, same_kind};
 use super::survey::{Halt, Survey};
 use crate::command::IsoName;
-use crate::wire::{AccessRights, Aid, FileNo, FileSettings, KeyFlags, KeyInfo, KeyNo, KeySettings};
+use crate::wire::{
+    AccessRights, Aid, FileNo, FileSettings, KeyFamily, KeyFlags, KeyInfo, KeyNo, KeySettings,
+};
 use crate::{AsyncTransport, Key, Machine as _, RunError};
 
 /// Why a step ended.
@@ -165,10 +167,10 @@ where
     }
 
     async fn set_default_key(&mut self) -> Done<(), T> {
-        let Some(default) = &self.ring.layout.picc.default_key else {
-            return Ok(());
+        let key = match &self.ring.layout.picc.default_key {
+            Some(default) => self.ring.resolve(Aid::PICC, default)?,
+            None => Some(Key::zero(KeyFamily::ThreeKey3Des)),
         };
-        let key = self.ring.resolve(Aid::PICC, default)?;
         let key = key.ok_or(Fault::NotAsAsked("the UID is not known"))?;
         self.be(Level::Picc, KeyNo::MASTER).await?;
         act!(self, session => session.set_default_key(&key));
@@ -207,7 +209,7 @@ where
         let took = self.hand.be(app.aid, KeyNo::MASTER, &initial.key).await?;
         if !took {
             return Err(Fault::NotAsAsked(
-                "the new application has other keys than a new one should: somebody has set a default key on this card, which the layout does not know",
+                "the new application has other keys than a new one should: the card does not use its default key as it is known to",
             ));
         }
         // By the name under which it is among the candidates.

@@ -50,8 +50,10 @@ pub enum Place {
     Content(usize, usize),
 }
 
+#[cfg(feature = "provision-toml")]
 impl Place {
     /// What it is a part of.
+    #[cfg(feature = "provision-toml")]
     pub(super) const fn parent(self) -> Option<Self> {
         match self {
             Self::Layout => None,

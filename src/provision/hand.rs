@@ -5,7 +5,7 @@
 
 use rand_core::TryCryptoRng;
 
-use super::driver::Counted;
+use super::counted::Counted;
 use crate::error::{Error, Misuse};
 use crate::wire::{
     Aid, AuthScheme, CommandCode, FileNo, FileSettings, IsoFileId, KeyInfo, KeyNo, KeySettings,

@@ -10,12 +10,12 @@ use rand_core::TryCryptoRng;
 
 use super::apply::{Fault, Worker};
 use super::check::{LayoutError, LayoutErrors};
-use super::driver::{Ready, run};
 use super::hand::Hand;
 use super::keys::{KeyFault, KeyStore, Level, Ring};
 use super::layout::{FileKind, FileLayout, Layout};
 use super::plan::{self, Options, Plan, Step};
 use super::survey::{Depth, Halt, KeyFound, Survey};
+use crate::pcd::{Ready, finish};
 use crate::wire::{Access, FileDetail, KeyNo, Uid, ValueFlags};
 use crate::{AsyncTransport, RunError, Transport};
 
@@ -86,7 +86,11 @@ impl<E: fmt::Display> fmt::Display for ProvisionError<E> {
                 if let Some(at) = step {
                     write!(f, "step {} ({}): ", at.0, at.1)?;
                 }
-                write!(f, "{error}. Put the card back and apply again: it goes on")
+                error.fmt(f)?;
+                if error.outcome() == crate::Outcome::Refused {
+                    return Ok(());
+                }
+                f.write_str(". Put the card back and apply again: it goes on")
             }
             Self::NotAsAsked { step, what } => {
                 if let Some(at) = step {
@@ -220,7 +224,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
     /// Keys only: brings those of cards in the field to the layout's generation, and touches neither
     /// files nor contents nor settings. (Where key settings give the change of keys to another key than
     /// the master key, they are opened for as long as it takes.) Differences that are no keys are no
-    /// problem then.
+    /// problem then. Afterwards the change of keys belongs to whom the layout gives it.
     #[must_use]
     pub const fn rollover(mut self) -> Self {
         self.options.keys_only = true;
@@ -309,7 +313,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         T: Transport + ?Sized,
         R: TryCryptoRng + ?Sized,
     {
-        run(self.plan_async(&mut Ready(transport), rng))
+        finish(self.plan_async(&mut Ready(transport), rng))
     }
 
     /// Makes a card what the layout says: looks at it, and does what is to be done step by step.
@@ -384,7 +388,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         R: TryCryptoRng + ?Sized,
         W: FnMut(Progress<'_>),
     {
-        run(self.apply_async(&mut Ready(transport), rng, watch))
+        finish(self.apply_async(&mut Ready(transport), rng, watch))
     }
 
     /// Compares a card with the layout; changes nothing. Every key that the layout names is proved by
@@ -419,7 +423,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         T: Transport + ?Sized,
         R: TryCryptoRng + ?Sized,
     {
-        run(self.verify_async(&mut Ready(transport), rng))
+        finish(self.verify_async(&mut Ready(transport), rng))
     }
 
     /// What differs in the contents of the files that are there.

@@ -107,7 +107,7 @@ impl KeyStore for MemoryKeys {
 #[non_exhaustive]
 pub enum KeyFault {
     /// The store does not have it.
-    #[error("there is no key '{name}' of version {version:02X}")]
+    #[error("there is no key '{name}' of version {version}")]
     Missing {
         /// Its name.
         name: String,
@@ -115,7 +115,7 @@ pub enum KeyFault {
         version: u8,
     },
     /// It cannot be diversified, or is none that a card can be relied on to take.
-    #[error("the key '{name}' of version {version:02X} cannot be used: {why}")]
+    #[error("the key '{name}' of version {version} cannot be used: {why}")]
     Unusable {
         /// Its name.
         name: String,
@@ -125,9 +125,7 @@ pub enum KeyFault {
         why: KeyError,
     },
     /// It is of another type than the application's keys.
-    #[error(
-        "the key '{name}' of version {version:02X} is a {found} key, and a {expected} key belongs there"
-    )]
+    #[error("the key '{name}' of version {version} is of type {found}, where {expected} belongs")]
     Family {
         /// Its name.
         name: String,

@@ -69,7 +69,7 @@ impl KeyRef {
 
 impl core::fmt::Display for KeyRef {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "'{}' version {:02X}", self.name, self.version)
+        write!(f, "'{}' version {}", self.name, self.version)
     }
 }
 
@@ -114,6 +114,19 @@ pub struct Layout {
     pub picc: PiccLayout,
     /// The applications, in the order in which they are created.
     pub applications: Vec<ApplicationLayout>,
+}
+
+impl Layout {
+    /// All keys that it names, older ones and the manufacturer's included, in no order to rely on; a
+    /// key that is named twice comes twice.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyRef> {
+        let slots = self.applications.iter().flat_map(|app| &app.keys);
+        let slots = [&self.picc.key].into_iter().chain(slots);
+        slots
+            .flat_map(|slot| [&slot.key].into_iter().chain(&slot.older))
+            .chain(&self.picc.transport)
+            .chain(&self.picc.default_key)
+    }
 }
 
 /// The card itself.

@@ -85,7 +85,7 @@
 
 mod apply;
 mod check;
-mod driver;
+mod counted;
 mod hand;
 mod issuer;
 mod keys;

@@ -369,7 +369,7 @@ impl Planner<'_> {
             KeyFound::Strange { version } => self.problem(
                 ProblemKind::WrongKey,
                 place,
-                format!("the key on the card has version {version:02X} and is none of those that it could be"),
+                format!("the key on the card has version {version} and is none of those that it could be"),
             ),
             KeyFound::Absent => {
                 self.problem(ProblemKind::Differs, place, "there is no such key on the card");
@@ -379,6 +379,10 @@ impl Planner<'_> {
 
     fn applications(&mut self) {
         let layout = self.layout;
+        if self.survey.version.hardware.major == 0 {
+            // Nothing was asked of such a card.
+            return;
+        }
         let known = self.survey.picc_key.known().is_some();
         self.key_found(Place::Picc, &self.survey.picc_key);
         let Some(aids) = &self.survey.aids else {
@@ -396,8 +400,12 @@ impl Planner<'_> {
         let missing = |index: &usize| matches!(self.survey.apps.get(*index), Some(None));
         let missing: Vec<usize> = (0..layout.applications.len()).filter(missing).collect();
         let create = !self.options.keys_only && !missing.is_empty();
-        if known && layout.picc.default_key.is_some() && (create || self.configuration_due()) {
-            let what = "set the default key of new applications";
+        // Always before an application is created: nobody can ask what the default key is, and an
+        // application whose keys nobody knows cannot be taken back.
+        let named = layout.picc.default_key.as_ref();
+        if known && (create || (named.is_some() && self.configuration_due())) {
+            let key = named.map_or("zeros".to_string(), |key| key.to_string());
+            let what = format!("set the default key of new applications to {key}");
             self.step(Level::Picc, Place::Picc, Action::SetDefaultKey, what);
         }
         if self.options.keys_only {
@@ -571,7 +579,11 @@ impl Planner<'_> {
         let from = found
             .known()
             .map_or(String::new(), |origin| format!(", until now {origin}"));
-        let what = format!("change to {}{from}", slot.key);
+        let which = match level {
+            Level::Picc => "the master key ",
+            Level::App(_) => "",
+        };
+        let what = format!("change {which}to {}{from}", slot.key);
         let place = level.key_place(key_no);
         self.step(level, place, Action::ChangeKey { key_no, under }, what);
     }

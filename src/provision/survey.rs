@@ -128,7 +128,8 @@ where
             ring.uid = told;
         }
         let speaks_ev1 = version.hardware.major > 0;
-        if ring.uid.is_none() && speaks_ev1 {
+        let ask_card = ring.uid.is_none() && speaks_ev1;
+        if ask_card {
             ring.uid = self.uid_by_shared_key(ring).await?;
             self.go_to(Aid::PICC).await?;
         }
@@ -150,7 +151,7 @@ where
             KeyFound::Strange { version: 0 }
         };
         let known = picc_key.known().is_some();
-        if known && !hidden && !self.proves_uid(ring, &picc_key) {
+        if known && !ask_card && !self.proves_uid(ring, &picc_key) {
             // The key says nothing of the UID, but the card's own word is enciphered.
             let real = self.card_uid().await?;
             uid_disputed |= real.is_some() && real != ring.uid;

@@ -212,7 +212,7 @@ impl<'de> Deserialize<'de> for KeyOrWord {
 #[serde(deny_unknown_fields)]
 struct Document {
     name: String,
-    card: CardSize,
+    card: Spanned<CardSize>,
     system_id: Option<Bytes>,
     picc: Spanned<Picc>,
     #[serde(default)]
@@ -333,8 +333,7 @@ impl Layout {
     /// [picc]
     /// key = { name = "picc", version = 2, older = [1] }
     /// transport = [{ name = "transport", version = 0, diversified = false }]
-    /// settings = { creating = "master key" }    # listing, creating: free, master key
-    ///                                           # master_key, settings: changeable, frozen
+    /// settings = { creating = "master key", settings = "changeable" } # listing, master_key as well
     /// [[application]]
     /// name = "door"
     /// aid = "F51A10"
@@ -454,9 +453,11 @@ impl Reading<'_> {
 
     fn layout(&mut self, document: Document) -> Layout {
         let picc = self.at(Place::Picc, document.picc);
+        // Of a layout as a whole the size is what most is wrong with.
+        let card = self.at(Place::Layout, document.card);
         Layout {
             name: document.name,
-            storage: match document.card {
+            storage: match card {
                 CardSize::Ev1_2K => storage::EV1_2K,
                 CardSize::Ev1_4K => storage::EV1_4K,
                 CardSize::Ev1_8K => storage::EV1_8K,

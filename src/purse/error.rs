@@ -107,6 +107,9 @@ pub enum Refusal {
     /// The intent was not made from the state in which the purse is now.
     #[error("the purse has changed since this intent was made: settle it, and make a new one")]
     Stale,
+    /// Changes that are not the purse's wait for a commit in this session.
+    #[error("other changes are pending in this session; commit or abort them first")]
+    Pending,
     /// The session is not one with EV1 messaging.
     #[error("a purse needs a session with EV1 messaging (AuthenticateISO or AuthenticateAES)")]
     Messaging,

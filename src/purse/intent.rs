@@ -79,6 +79,7 @@ impl Intent {
 
     /// **The rule of settlement**: what became of this, by the records that are on the card in a
     /// session begun later (which has dropped whatever was pending before).
+    /// The history is that of the same purse; [`super::Tap::settle`] sees to it.
     ///
     /// With `n` the number of this intent's record:
     ///

@@ -44,7 +44,7 @@
 //! # use desfire_ev1::{Key, Session, VirtualReader, wire::*};
 //! # let purse = Purse {
 //! #     header: FileNo::new(10)?, value: FileNo::new(11)?, log: FileNo::new(12)?,
-//! #     limit: Amount::new(100_00)?,
+//! #     limit: Amount::new(10_000)?,
 //! # };
 //! # let (mut reader, mut rng) = (VirtualReader::demo(), getrandom::SysRng);
 //! # let key = Key::aes([0; 16]);
@@ -58,10 +58,10 @@
 //! // A session with the debit or the credit key of the purse's application.
 //! let mut tap = purse.open(&mut session).run(&mut reader)?;
 //! let stamp = Stamp { time: 1_790_000_000, terminal: 1, transaction: 77 };
-//! let top_up = tap.credit(Amount::new(20_00)?, stamp)?;
+//! let top_up = tap.credit(Amount::new(2_000)?, stamp)?;
 //! // Here `top_up.to_bytes()` goes to the disk.
 //! tap.execute(&top_up).run(&mut reader)?;
-//! assert_eq!(tap.balance(), 20_00);
+//! assert_eq!(tap.balance(), 2_000);
 //! // Had the answer been lost, the next tap would have told:
 //! assert_eq!(tap.settle(&top_up).run(&mut reader)?, Settlement::Paid);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

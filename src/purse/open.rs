@@ -145,7 +145,7 @@ impl<'s> Procedure for Open<'s> {
             session,
             uid,
         } = self;
-        require_ev1(session)?;
+        require_clean(session)?;
         let uid = match uid {
             Some(uid) => uid,
             None => session.get_card_uid().run_async(transport).await?,
@@ -178,9 +178,14 @@ impl<'s> Procedure for Open<'s> {
     }
 }
 
-/// A lost session says so itself when the first command is run.
-pub(super) fn require_ev1(session: &Session<Authenticated>) -> Result<(), Refusal> {
-    if session.is_ev1() || session.is_lost() {
+/// EV1 messaging, and nothing pending that a commit of ours would make valid. (A lost session says so
+/// itself when the first command is run.)
+pub(super) const fn require_clean(session: &Session<Authenticated>) -> Result<(), Refusal> {
+    if session.is_lost() {
+        Ok(())
+    } else if session.has_pending() {
+        Err(Refusal::Pending)
+    } else if session.is_ev1() {
         Ok(())
     } else {
         Err(Refusal::Messaging)
@@ -211,7 +216,8 @@ impl Purse {
     /// The session is one with the debit key or the credit key, in the purse's application.
     ///
     /// # Errors
-    /// Card or reader; [`Evidence`] if what is there cannot be; [`Refusal::Messaging`].
+    /// Card or reader; [`Evidence`] if what is there cannot be; [`Refusal::Messaging`],
+    /// [`Refusal::Pending`].
     pub const fn open<'s>(&self, session: &'s mut Session<Authenticated>) -> Open<'s> {
         Open {
             purse: *self,

@@ -2,7 +2,7 @@
 
 use super::header::{HEADER_LEN, Header};
 use super::history::HISTORY_LEN;
-use super::open::{read_header, require_ev1};
+use super::open::{read_header, require_clean};
 use super::record::{RECORD_LEN, Record};
 use super::{Evidence, Purse, PurseError, Stamp};
 use crate::pcd::{AsyncTransport, Authenticated, Machine as _, Procedure, Session};
@@ -101,7 +101,7 @@ impl Procedure for Initialise<'_> {
             id,
             stamp,
         } = self;
-        require_ev1(session)?;
+        require_clean(session)?;
         let uid = session.get_card_uid().run_async(transport).await?;
         let header = Header { uid, id };
         let found = read_header(&purse, session, transport).await?;
@@ -164,8 +164,8 @@ impl Purse {
     /// The session is one with the credit key.
     ///
     /// # Errors
-    /// Card or reader; [`Evidence`] if the card has another purse, or money in a purse that was
-    /// never opened.
+    /// Card or reader, and then, also after [`PurseError::Unsettled`], run it again; [`Evidence`] if the
+    /// card has another purse, or money in a purse that was never opened.
     pub const fn initialise<'s>(
         &self,
         session: &'s mut Session<Authenticated>,

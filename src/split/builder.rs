@@ -15,6 +15,7 @@ use crate::error::{ErrorKind, Misuse};
 use crate::pcd::doors::{Facts, Foreseen};
 use crate::wire::{CommandCode, Framing, Status};
 use crate::{Authenticated, LinkFormat, Session, Step};
+use zeroize::Zeroize as _;
 
 /// The most bytes of data that a known reply can have.
 pub(super) const MAX_KNOWN: usize = 512;
@@ -190,7 +191,7 @@ impl<'b> ScriptBuilder<'b> {
     /// # Errors
     /// [`Refusal::Uncommitted`]; [`Refusal::Script`] if it is empty or a command has failed;
     /// [`Refusal::BufferTooSmall`].
-    pub fn finish(self) -> Result<Finished<'b>, Refusal> {
+    pub fn finish(mut self) -> Result<Finished<'b>, Refusal> {
         if self.phase == Phase::Failed || self.count == 0 {
             return Err(Refusal::Script(Misuse::Invalid(
                 "the script is empty or a command could not be put in",
@@ -199,19 +200,12 @@ impl<'b> ScriptBuilder<'b> {
         if self.pending {
             return Err(Refusal::Uncommitted);
         }
-        let Self {
-            binding,
-            mut script,
-            mut record,
-            count,
-            script_count_at,
-            record_count_at,
-            ..
-        } = self;
-        script.patch(script_count_at, &[count]);
-        record.patch(record_count_at, &[count]);
-        let len = binding.close(From::Holder, script.buffer, script.len)?;
-        let Out { buffer, .. } = script;
+        self.script.patch(self.script_count_at, &[self.count]);
+        self.record.patch(self.record_count_at, &[self.count]);
+        let script = core::mem::replace(&mut self.script, Out::new(&mut []));
+        let Out { buffer, len } = script;
+        let len = self.binding.close(From::Holder, buffer, len)?;
+        let record = core::mem::replace(&mut self.record, Out::new(&mut []));
         Ok(Finished {
             script: buffer.get(..len).unwrap_or_default(),
             record: Record::new(record),
@@ -243,6 +237,11 @@ impl<'b> ScriptBuilder<'b> {
         data: &[u8],
     ) -> Result<(M::Output, Phase), Refusal> {
         let facts = command.facts().map_err(Refusal::Script)?;
+        if facts.code == CommandCode::GetDfNames {
+            return Err(Refusal::Script(Misuse::Invalid(
+                "a script joins frames, and GetDFNames needs them apart",
+            )));
+        }
         self.check_chain(&mut command)?;
         let flags = flags(&facts);
         let (payload_at, record_at) = self.begin_entry(flags, facts.code)?;
@@ -306,6 +305,13 @@ impl<'b> ScriptBuilder<'b> {
     }
 }
 
+impl Drop for ScriptBuilder<'_> {
+    fn drop(&mut self) {
+        // A script that is given up leaves the session key behind otherwise.
+        self.record.buffer.zeroize();
+    }
+}
+
 fn put_short(out: &mut Out<'_>, bytes: &[u8]) -> Result<(), Refusal> {
     out.put(&[u8::try_from(bytes.len()).map_err(|_| Refusal::BufferTooSmall)?])?;
     Ok(out.put(bytes)?)
@@ -325,7 +331,8 @@ fn script_error(error: crate::Error) -> Refusal {
     })
 }
 
-/// Commands that leave the card as it is.
+/// Commands that leave the card as it is. (GetDFNames is not among them: its reply is told apart by
+/// its frames, and a script joins them.)
 pub(super) const fn only_reads(code: CommandCode) -> bool {
     matches!(
         code,
@@ -335,7 +342,6 @@ pub(super) const fn only_reads(code: CommandCode) -> bool {
             | CommandCode::GetKeySettings
             | CommandCode::GetKeyVersion
             | CommandCode::GetApplicationIds
-            | CommandCode::GetDfNames
             | CommandCode::GetFileIds
             | CommandCode::GetIsoFileIds
             | CommandCode::GetFileSettings

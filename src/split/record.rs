@@ -267,7 +267,12 @@ impl<'b> Record<'b> {
             Replied::decode(&mut replies)?;
         }
         let session = head.session(&head.tail_chain);
-        Ok((session, Replay { commands, replies }))
+        let replay = Replay {
+            commands,
+            replies,
+            rest: &[],
+        };
+        Ok((session, replay))
     }
 }
 
@@ -426,7 +431,12 @@ impl Judging {
 pub struct Replay<'m> {
     commands: Reader<'m>,
     replies: Reader<'m>,
+    /// What is left of the current reply.
+    rest: &'m [u8],
 }
+
+/// The most data of one frame of a replayed reply.
+const REPLAYED: usize = 59;
 
 /// Why a [`Replay`] has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -442,21 +452,33 @@ pub enum ReplayError {
 
 impl Replay<'_> {
     fn answer(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, ReplayError> {
-        let foreseen =
-            Foreseen::decode(&mut self.commands).map_err(|_| ReplayError::OtherCommand)?;
-        let frame = CommandFrame::parse(Framing::Native, command);
-        let same = frame
-            .is_ok_and(|frame| (frame.code, frame.payload) == (foreseen.code, foreseen.payload));
-        if !same {
-            return Err(ReplayError::OtherCommand);
+        let frame =
+            CommandFrame::parse(Framing::Native, command).map_err(|_| ReplayError::OtherCommand)?;
+        if frame.code == CommandCode::AdditionalFrame {
+            if self.rest.is_empty() || !frame.payload.is_empty() {
+                return Err(ReplayError::OtherCommand);
+            }
+        } else {
+            let foreseen =
+                Foreseen::decode(&mut self.commands).map_err(|_| ReplayError::OtherCommand)?;
+            if (frame.code, frame.payload) != (foreseen.code, foreseen.payload) {
+                return Err(ReplayError::OtherCommand);
+            }
+            let replied = Replied::decode(&mut self.replies).map_err(|_| ReplayError::NoReply)?;
+            if !replied.complete() {
+                return Err(ReplayError::NoReply);
+            }
+            self.rest = replied.payload;
         }
-        let replied = Replied::decode(&mut self.replies).map_err(|_| ReplayError::NoReply)?;
-        if !replied.complete() {
-            return Err(ReplayError::NoReply);
-        }
+        let (now, later) = self.rest.split_at(self.rest.len().min(REPLAYED));
+        self.rest = later;
         let frame = ReplyFrame {
-            status: Status::Ok,
-            payload: replied.payload,
+            status: if later.is_empty() {
+                Status::Ok
+            } else {
+                Status::AdditionalFrame
+            },
+            payload: now,
         };
         frame
             .encode(Framing::Native, reply)

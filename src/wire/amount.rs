@@ -55,6 +55,7 @@ mod tests {
     fn never_negative() {
         assert!(Amount::new(-1).is_err() && Amount::new(i32::MIN).is_err());
         assert_eq!(Amount::new(0).unwrap().to_bytes(), [0; 4]);
+        assert_eq!(Amount::new(250).unwrap().get(), 250);
         assert_eq!(
             Amount::new(i32::MAX).unwrap().to_bytes(),
             [0xFF, 0xFF, 0xFF, 0x7F]

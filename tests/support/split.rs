@@ -1,12 +1,13 @@
 //! A shop for the tests of split authentication: a terminal, a key holder, a card, and the link
 //! between terminal and card recorded.
+#![allow(dead_code, reason = "not every test uses all of it")]
 
-use desfire_ev1::picc::Card;
+use desfire_ev1::picc::{Application, Card};
 use desfire_ev1::split::{
     Accepted, Answered, Counters, Freshness, Intent, Mode, Modes, Refusal, SoftKey, Tap,
     TerminalId, TransportKey, TransportKeyId, Waiting,
 };
-use desfire_ev1::wire::{Aid, AuthScheme, InlineBytes, KeyNo, KeyType};
+use desfire_ev1::wire::{Aid, AuthScheme, InlineBytes, KeyInfo, KeyNo, KeySettings, KeyType, Uid};
 use desfire_ev1::{
     AsyncTransport, Key, Link, LinkFormat, Machine, Session, Transport, VirtualReader,
 };
@@ -89,14 +90,11 @@ impl Counter {
         self.reader.card()
     }
 
-    pub fn commands(&self) -> Vec<Vec<u8>> {
-        self.frames
-            .iter()
-            .map(|(command, _)| command.clone())
-            .collect()
-    }
-
     pub fn selected(&mut self) -> Session<desfire_ev1::Unauthenticated> {
+        // A card that was left in the middle of a handshake says `CA` once.
+        if let Ok(session) = Session::new().select_application(AID).run(self) {
+            return session;
+        }
         Session::new().select_application(AID).run(self).unwrap()
     }
 
@@ -152,4 +150,53 @@ pub fn state_settings<S>(session: &mut Session<S>, card: &Card) {
     for file in application.files() {
         session.assume_file_settings(file.number(), &file.settings());
     }
+}
+
+/// A generator that always gives the same: for comparing bytes.
+pub struct Fixed(pub u8);
+
+impl rand_core::TryRng for Fixed {
+    type Error = std::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        Ok(u32::from_le_bytes([self.0; 4]))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        Ok(u64::from_le_bytes([self.0; 8]))
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
+        for (byte, index) in out.iter_mut().zip(0_u8..) {
+            *byte = self.0 ^ index;
+        }
+        Ok(())
+    }
+}
+
+impl rand_core::TryCryptoRng for Fixed {}
+
+/// The demonstration's application with keys of another type: all zero, or as given.
+pub fn card_with(key: &Key) -> Card {
+    let demo = VirtualReader::demo();
+    let model = demo.card().state().application(AID).unwrap();
+    let info = KeyInfo::new(key.key_type().family(), 3).unwrap();
+    let mut application = Application::new(AID, KeySettings::DEFAULT, info);
+    for file in model.files() {
+        application = application.with_file(file.clone());
+    }
+    let mut card = Card::builder().uid(Uid([4, 5, 6, 7, 8, 9, 10])).build();
+    card.state_mut().put_application(application).unwrap();
+    let mut counter = Counter::new(VirtualReader::new(card));
+    let zero = Key::zero(key.key_type().family());
+    let scheme = match key.key_type() {
+        KeyType::Aes => AuthScheme::Aes,
+        _ => AuthScheme::Iso,
+    };
+    let session = counter.selected();
+    let session = session.authenticate(scheme, KeyNo::MASTER, &zero, &mut Fixed(9));
+    let session = session.run(&mut counter).unwrap();
+    session.change_key_in_use(key).run(&mut counter).unwrap();
+    let state = counter.card().state().clone();
+    Card::builder().state(state).build()
 }

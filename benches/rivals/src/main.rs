@@ -85,7 +85,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     println!("all commands and results as recorded");
 
     let mut clocks = Clocks::default();
-    for _ in 0..if given("--long") { 200_000 } else { 10_000 } {
+    let rounds = match (given("--smoke"), given("--long")) {
+        (true, _) => 10,
+        (_, true) => 200_000,
+        _ => 10_000,
+    };
+    for _ in 0..rounds {
         players.round(&mut clocks)?;
     }
     println!(
@@ -142,7 +147,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             ],
             rows,
             lines: &[(1.0, "1"), (3.0, "3")],
-            most: 20.0,
+            most: 4.0,
         };
         figure.write("benches/figures/rivals.svg")?;
     }

@@ -10,7 +10,7 @@ use rand::CryptoRng;
 pub const AID: Aid = Aid::from_bytes([0x1C, 0xCA, 0xDE]);
 
 /// The most that a card may hold: 200.00.
-pub const LIMIT: i32 = 200_00;
+pub const LIMIT: i32 = 20_000;
 
 /// The keys of the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,16 +8,21 @@ use desfire_ev1::picc::{Card, FileContent};
 use desfire_ev1::purse::{Record, Stamp};
 use desfire_ev1::wire::{Amount, Uid};
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
 use rand::{RngExt, SeedableRng};
 
 use crate::cards::{AID, House, IssueError, issue, purse};
 use crate::field::{Field, Gone};
 use crate::fraud::{self, Fraud};
 use crate::office::{Finding, Office};
+use crate::report::{self, Clock};
 use crate::terminal::{Kind, Outcome, Terminal, Wish};
 
 /// 2026-09-26 10:00 UTC, when the doors open.
 pub const OPENS: u32 = 1_790_416_800;
+
+/// How many displays are looked at.
+const DISPLAYS: usize = 10;
 
 /// What a day is like.
 #[derive(Clone, Debug)]
@@ -111,6 +116,8 @@ pub struct Day<'h> {
     pub people: Vec<Person>,
     /// What was counted.
     pub tally: Tally,
+    /// What the displays showed at the first taps, and at some that settled something.
+    pub displays: Vec<String>,
     house: &'h House,
     places: Vec<Place<'h>>,
     plan: Plan,
@@ -218,6 +225,7 @@ impl<'h> Day<'h> {
             office,
             people,
             tally: Tally::default(),
+            displays: Vec::new(),
             house,
             places,
             plan,
@@ -260,8 +268,8 @@ impl<'h> Day<'h> {
         let machines = 2..self.places.len();
         let any_machine = self.rng.random_range(machines);
         let desk = self.rng.random_range(0..2);
-        let top_up = [5_00, 10_00, 20_00, 50_00][self.rng.random_range(0..4_usize)];
-        let price = self.places.get(any_machine).map_or(1_00, |p| p.price);
+        let top_up = 500 * [1, 2, 4, 10].choose(&mut self.rng).unwrap_or(&1);
+        let price = self.places.get(any_machine).map_or(100, |p| p.price);
         let Some(person) = self.people.get_mut(who) else {
             return Ok(());
         };
@@ -279,7 +287,7 @@ impl<'h> Day<'h> {
         {
             self.swap(who);
             let far = if place > 5 { 2 } else { self.places.len() - 1 };
-            let price = self.places.get(far).map_or(1_00, |p| p.price);
+            let price = self.places.get(far).map_or(100, |p| p.price);
             self.tap(who, far, Wish::Play(Amount::new(price)?))?;
             self.swap(who);
         }
@@ -305,6 +313,17 @@ impl<'h> Day<'h> {
         self.tally.disturbed += u64::from(disturbed);
         self.tally.exchanges += u64::from(field.exchanges());
         drop(field);
+        let owed = matches!(outcome, Outcome::Owed(_)) && self.tally.owed < 2;
+        if self.displays.len() < DISPLAYS || owed {
+            let shown = report::display(&outcome);
+            let line = format!(
+                "{}  {:<18}{:<9}{shown}",
+                Clock(self.now),
+                at.name,
+                person.name
+            );
+            self.displays.push(line);
+        }
         match outcome {
             Outcome::Done(record) => {
                 person.balance = record.balance.get();
@@ -356,7 +375,7 @@ impl<'h> Day<'h> {
         let Some(fraud) = person.fraud else {
             return Ok(());
         };
-        let fifty = Amount::new(50_00)?;
+        let fifty = Amount::new(5000)?;
         let (uid, rng) = (person.uid, &mut self.rng);
         let done = match (fraud, person.visits) {
             (Fraud::SetBack, 9) => {
@@ -495,14 +514,14 @@ fn the_floor(house: &House) -> Vec<Place<'_>> {
     let rows: [(&str, Kind, u32, i32, u32); 10] = [
         ("desk at the door", Kind::Desk, 0, 0, 600),
         ("desk in the hall", Kind::Desk, 60, 0, 600),
-        ("pinball", Kind::Machine, 15, 1_00, 1200),
-        ("air hockey", Kind::Machine, 25, 2_00, 1200),
+        ("pinball", Kind::Machine, 15, 100, 1200),
+        ("air hockey", Kind::Machine, 25, 200, 1200),
         ("claw", Kind::Machine, 35, 50, 1200),
-        ("dance floor", Kind::Machine, 45, 2_50, 7200),
-        ("racing seat", Kind::Machine, 70, 3_00, 1200),
-        ("photo booth", Kind::Machine, 85, 5_00, 10800),
-        ("basketball", Kind::Machine, 100, 1_50, 1200),
-        ("coffee", Kind::Machine, 110, 1_80, 1200),
+        ("dance floor", Kind::Machine, 45, 250, 7200),
+        ("racing seat", Kind::Machine, 70, 300, 1200),
+        ("photo booth", Kind::Machine, 85, 500, 10800),
+        ("basketball", Kind::Machine, 100, 150, 1200),
+        ("coffee", Kind::Machine, 110, 180, 1200),
     ];
     let mut id = 0;
     rows.into_iter()

@@ -130,6 +130,10 @@ fn run(options: &Options) -> Result<bool, Error> {
         }
     })?;
     if !options.quiet {
+        println!("\nWhat the displays showed at some of the taps");
+        for line in &day.displays {
+            println!("  {line}");
+        }
         // The liveliest: both in and out, and as much as the card remembers.
         let honest = day.people.iter().filter(|person| person.fraud.is_none());
         let person = honest.max_by_key(|person| {

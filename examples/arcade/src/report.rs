@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use desfire_ev1::purse::{Kind, Record};
+use desfire_ev1::purse::{Kind, Record, Refusal};
 
 use crate::day::{Day, DayError, Person, Tally};
 use crate::fraud::Fraud;
 use crate::office::{Books, Finding, Reason};
+use crate::terminal::Outcome;
 
 /// What came of a day.
 #[derive(Clone, Debug)]
@@ -174,6 +175,37 @@ impl fmt::Display for Report {
             writeln!(f, "  WRONGLY ACCUSED: {who}: {reason}: {detail}")?;
         }
         Ok(())
+    }
+}
+
+/// What a terminal's display says after a tap.
+#[must_use]
+pub fn display(outcome: &Outcome) -> String {
+    let rest = |record: &Record| Money(record.balance.get().into());
+    let amount = |record: &Record| Money(record.amount.get().into());
+    match outcome {
+        Outcome::Done(record) if record.kind == Kind::Debit => {
+            format!("{} paid, {} left. Go!", amount(record), rest(record))
+        }
+        Outcome::Done(record) => {
+            format!("{} on your card, it holds {}", amount(record), rest(record))
+        }
+        Outcome::Owed(record) if record.kind == Kind::Debit => {
+            format!("{} was paid already. Go!", amount(record))
+        }
+        Outcome::Owed(record) => format!("the {} are on your card already", amount(record)),
+        Outcome::Seen(records) => {
+            let newest = records.first().map_or(0, |record| record.balance.get());
+            format!("your card holds {}", Money(newest.into()))
+        }
+        Outcome::Refused(Refusal::TooLittle { balance, .. }) => {
+            format!("only {} left: see the desk", Money((*balance).into()))
+        }
+        Outcome::Refused(refusal) => refusal.to_string(),
+        Outcome::Blocked => "this card is blocked: see the desk".to_owned(),
+        Outcome::Again => "hold your card to the reader again".to_owned(),
+        Outcome::NotOurs => "not recognised: again, or see the desk".to_owned(),
+        Outcome::Fraud(_) => "this card cannot be right: see the desk".to_owned(),
     }
 }
 

@@ -308,11 +308,12 @@ impl<'h> Terminal<'h> {
 
 /// The card has another key, or none of the house's. (A lost answer is no such thing.)
 fn is_wrong_key<E>(error: &RunError<E>) -> bool {
-    match error.kind() {
-        Some(ErrorKind::Refused(
-            Status::AuthenticationError | Status::ApplicationNotFound | Status::NoSuchKey,
-        )) => true,
-        Some(ErrorKind::Authenticity(Authenticity::ProofWrong)) => true,
-        _ => false,
-    }
+    matches!(
+        error.kind(),
+        Some(
+            ErrorKind::Refused(
+                Status::AuthenticationError | Status::ApplicationNotFound | Status::NoSuchKey,
+            ) | ErrorKind::Authenticity(Authenticity::ProofWrong)
+        )
+    )
 }

@@ -5,7 +5,8 @@
 //! | terminal | [`terminal`] | the card | the key |
 //! | key holder | [`holder`] | the key | the card, any I/O |
 //!
-//! [`apart`] is the terminal's half as machines, for the feature `split`. [`local`] joins them in one process: the split path is the only path. [`iso7816`] is the same by
+//! [`apart`] is the terminal's half as machines, for the feature `split`. [`local`] joins the two in
+//! one process: the split path is the only path. [`iso7816`] is the same by
 //! ISO 7816-4 commands, in one piece.
 //!
 //! | step | who | legacy `0A` | ISO `1A`, AES `AA` |
@@ -29,8 +30,10 @@ mod terminal;
 
 #[cfg(feature = "split")]
 pub(crate) use apart::{Opened, Opening, Proved, Proving};
+pub(crate) use holder::Answer;
+#[cfg(feature = "split")]
+pub(crate) use holder::KeyHalf;
 pub(in crate::pcd) use holder::answer;
-pub(crate) use holder::{Answer, KeyHalf};
 pub use holder::{Messaging, SessionKey};
 pub use iso7816::AuthenticateIso7816;
 pub use local::Authenticate;

@@ -7,7 +7,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::DataLength;
 use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
 use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
-use crate::pcd::crypto::crc::{CRC16, CRC32};
+use crate::pcd::crypto::crc::{CRC16, CRC32, Lanes};
 
 /// Room for what follows the data: at most CRC32, a whole block of padding and, as ciphertext
 /// comes in blocks, nothing else.
@@ -51,8 +51,8 @@ impl ReplyCrc {
 /// A CRC that goes on.
 #[derive(Clone)]
 enum Running {
-    D40(Digest<'static, u16>),
-    Ev1(Digest<'static, u32>),
+    D40(Digest<'static, u16, Lanes>),
+    Ev1(Digest<'static, u32, Lanes>),
 }
 
 impl Running {

@@ -103,6 +103,8 @@ macro_rules! with_cipher {
 impl Cipher {
     /// Sets up the key schedule.
     pub(crate) fn new(key: &Key) -> Self {
+        #[cfg(test)]
+        testing::count_schedule();
         Self(match key.key_type() {
             KeyType::Des => Schedule::Des(schedule(key)),
             KeyType::TwoKey3Des => Schedule::TwoKey3Des(schedule(key)),
@@ -287,6 +289,24 @@ fn send<C: BlockCipherDecrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
         previous = block.clone();
     }
     iv.store(previous);
+}
+
+/// How many key schedules this thread has set up.
+#[cfg(test)]
+pub(in crate::pcd) mod testing {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static SCHEDULES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count_schedule() {
+        SCHEDULES.set(schedules() + 1);
+    }
+
+    pub(in crate::pcd) fn schedules() -> usize {
+        SCHEDULES.get()
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The async transport and its loop. No runtime: any executor will do.
 
-use zeroize::Zeroizing;
-
 use super::{Link, MAX_REPLY, RunError};
 use crate::error::{Error, Malformed};
 use crate::pcd::exchange::{Machine, Step};
@@ -50,10 +48,11 @@ pub(in crate::pcd) async fn run_async<M: Machine, T: AsyncTransport + ?Sized>(
     transport: &mut T,
 ) -> Result<M::Output, RunError<T::Error>> {
     let command = machine.command();
-    let mut reply = Zeroizing::new([0; MAX_REPLY]);
+    // Not wiped: it holds what has come over the air as it is.
+    let mut reply = [0; MAX_REPLY];
     let mut outgoing = machine.start(transport.format())?;
     loop {
-        let answered = transport.exchange(outgoing, reply.as_mut()).await;
+        let answered = transport.exchange(outgoing, &mut reply).await;
         let len = match answered {
             Ok(len) => len,
             Err(error) => {

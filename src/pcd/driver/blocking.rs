@@ -1,7 +1,5 @@
 //! The blocking transport and its loop.
 
-use zeroize::Zeroizing;
-
 use super::{Link, MAX_REPLY, RunError};
 use crate::error::{Error, Malformed};
 use crate::pcd::exchange::{Machine, Step};
@@ -71,10 +69,11 @@ pub(in crate::pcd) fn run<M: Machine, T: Transport + ?Sized>(
     transport: &mut T,
 ) -> Result<M::Output, RunError<T::Error>> {
     let command = machine.command();
-    let mut reply = Zeroizing::new([0; MAX_REPLY]);
+    // Not wiped: it holds what has come over the air as it is.
+    let mut reply = [0; MAX_REPLY];
     let mut outgoing = machine.start(transport.format())?;
     loop {
-        let answered = transport.exchange(outgoing, reply.as_mut());
+        let answered = transport.exchange(outgoing, &mut reply);
         let len = match answered {
             Ok(len) => len,
             Err(error) => {

@@ -21,6 +21,8 @@ pub use blocking::Transport;
 pub(in crate::pcd) use blocking::run;
 pub use faulty::{Faulty, Passing};
 pub use ready::Procedure;
+#[cfg(feature = "provision")]
+pub(crate) use ready::{Ready, finish};
 pub use trace::Traced;
 
 /// Room for a reply: a short APDU, which is more than a card of this generation sends.

@@ -7,7 +7,11 @@
 
 use core::panic::PanicInfo;
 
-use desfire_ev1::wire::{Aid, FileNo, KeyNo};
+use desfire_ev1::split::{
+    Dukpt, Effect, Freshness, InitialKey, Intent, Mode, Relay, Tap, TerminalId, TransportKey,
+    TransportKeyId,
+};
+use desfire_ev1::wire::{Aid, AuthScheme, FileNo, InlineBytes, KeyNo, KeyType};
 use desfire_ev1::{Key, Link, LinkFormat, Machine, RunError, Session, Transport};
 use rand_core::{TryCryptoRng, TryRng};
 
@@ -19,6 +23,7 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 unsafe extern "C" {
     fn rf_exchange(command: *const u8, len: usize, reply: *mut u8, room: usize) -> isize;
     fn hardware_random() -> u32;
+    fn ask_key_holder(message: *const u8, len: usize, answer: *mut u8, room: usize) -> isize;
 }
 
 struct Rf;
@@ -116,4 +121,94 @@ pub unsafe extern "C" fn door_badge(number: *mut [u8; 8]) -> i32 {
         }
         Err(_) => 0,
     }
+}
+
+/// A till without a card key, with the terminal's side of `split`: every mode in buffers of its own.
+mod till {
+    use super::*;
+
+    fn ask<'a>(message: &[u8], answer: &'a mut [u8]) -> Option<&'a [u8]> {
+        // SAFETY: the pointers are to these slices, for as long as the call lasts.
+        let len = unsafe {
+            ask_key_holder(message.as_ptr(), message.len(), answer.as_mut_ptr(), answer.len())
+        };
+        answer.get(..usize::try_from(len).ok()?)
+    }
+
+    fn intent(mode: Mode, transport: TransportKeyId, freshness: u32) -> Option<Intent> {
+        Some(Intent {
+            mode,
+            scheme: AuthScheme::Aes,
+            key_type: KeyType::Aes,
+            key_no: KeyNo::MASTER,
+            uid: None,
+            terminal: TerminalId::new(b"till 7").ok()?,
+            transport,
+            freshness: Freshness::Counter(u64::from(freshness)),
+            purpose: InlineBytes::EMPTY,
+        })
+    }
+
+    /// Runs one tap in one mode; whether all is well.
+    pub fn tap(mode: Mode, dukpt: &mut Dukpt, stored: &mut [u8; Dukpt::SAVED]) -> Option<bool> {
+        let aid = Aid::from_bytes([0x16, 0xDE, 0x00]);
+        let counter = dukpt.counter();
+        let (id, key): (TransportKeyId, TransportKey) = dukpt.next_key().ok()?;
+        // Before the key is used: it must not come a second time.
+        dukpt.save(stored);
+        let intent = intent(mode, id, counter)?;
+        let mut answer = [0; 1024];
+        if mode == Mode::Remote {
+            let mut relay = Relay::new(intent, aid, LinkFormat::NATIVE, &key).ok()?;
+            let mut message = ask(&relay.message().ok()?, &mut answer)?.len();
+            while let Some(reply) = relay.exchange(answer.get(..message)?, &mut Rf).ok()? {
+                message = ask(&reply, &mut answer)?.len();
+            }
+            return Some(true);
+        }
+        let session = Session::new().select_application(aid).run(&mut Rf).ok()?;
+        let waiting = Tap::new(session, intent, &key).run(&mut Rf).ok()?;
+        let message = waiting.message().ok()?;
+        let answer = ask(&message, &mut answer)?;
+        let mut session = match mode {
+            Mode::Script => {
+                let (mut receipt, mut ignored) = ([0; 512], [0; 16]);
+                let mut player = waiting.script(answer, &mut receipt).ok()?;
+                let _ = player.play(&mut Rf);
+                let done = player.ending().effect == Effect::Done;
+                ask(player.into_receipt().ok()?, &mut ignored)?;
+                return Some(done);
+            }
+            Mode::Proven => {
+                let proven = waiting.proven(answer).ok()?.run(&mut Rf).ok()?;
+                let mut release = [0; 128];
+                let release = ask(&proven.message().ok()?, &mut release)?;
+                proven.release(release).ok()?
+            }
+            _ => waiting.card_locked(answer).ok()?.run(&mut Rf).ok()?,
+        };
+        session.free_mem().run(&mut Rf).ok().map(|_| true)
+    }
+}
+
+/// Runs one tap; 1 if all is well. `mode`: 0 proven, 1 card-locked, 2 script, 3 remote.
+///
+/// # Safety
+/// `state` points to the till's stored keys.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn till_tap(mode: u8, state: *mut [u8; Dukpt::SAVED]) -> i32 {
+    // SAFETY: the caller's promise.
+    let state = unsafe { &mut *state };
+    let mut dukpt = match mode {
+        4 => Dukpt::load(&InitialKey::new([0x42; 16], *b"fleet 01")),
+        _ => Dukpt::restore(state),
+    };
+    let mode = match mode {
+        0 => Mode::Proven,
+        2 => Mode::Script,
+        3 => Mode::Remote,
+        _ => Mode::CardLocked,
+    };
+    let done = till::tap(mode, &mut dukpt, state);
+    i32::from(done == Some(true))
 }

@@ -9,7 +9,7 @@
 //! | its record was on the card, whoever saw it | paid |
 //! | its own terminal settled it | as settled |
 //! | another record with its number was on the card | not paid |
-//! | it was missing on the card more than a minute later, when its session was long over | not paid |
+//! | it was missing on the card later, by more than the clocks may be apart: its session was over | not paid |
 //! | neither | open |
 
 mod audit;
