@@ -184,3 +184,35 @@ async fn the_register_of_keys_survives_a_restart() {
     assert!(matches!(failed.error, TapError::Store(_)));
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_scripts_are_bounded() {
+    // A terminal that brings no receipts: its oldest script is given up, and said so.
+    let bench = Bench::with(|config| config.unsettled = 2, holder()).await;
+    let mut till = bench.terminal("till-0");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(script_until_receipt(&bench, &mut till).await);
+    }
+    let mut verdicts = Vec::new();
+    for (path, receipt) in &open {
+        verdicts.push(till.client().post(path, receipt).await.ok());
+    }
+    let settled: Vec<bool> = verdicts.iter().map(Option::is_some).collect();
+    assert_eq!(settled, [false, true, true]);
+    assert_eq!(bench.log.text().matches("event=given-up").count(), 1);
+    assert_eq!(bench.on_card(), (VOUCHERS - 3, 3));
+
+    // What is settled makes room, what is not does not.
+    let bench = Bench::with(|config| config.open_taps = 1, holder()).await;
+    let mut till = bench.terminal("till-0");
+    let (path, receipt) = script_until_receipt(&bench, &mut till).await;
+    let refused = till
+        .redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await;
+    assert_eq!(refused_tap(refused.unwrap_err()).word, "busy");
+    till.client().post(&path, &receipt).await.unwrap();
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+}

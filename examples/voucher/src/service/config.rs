@@ -33,8 +33,10 @@ pub struct Config {
     pub per_card: NonZeroU32,
     /// How many calls to the key holder run at once; more wait, within the deadline.
     pub at_once: usize,
-    /// How many taps are kept open. The oldest that are settled make room; otherwise it is refused.
+    /// How many taps are kept open. Those that are settled make room; otherwise a tap is refused.
     pub open_taps: usize,
+    /// How many scripts of one terminal can be without a receipt. Then its oldest is given up.
+    pub unsettled: usize,
 }
 
 impl Config {
@@ -56,6 +58,7 @@ impl Config {
             per_card: number(5),
             at_once: 4,
             open_taps: 4096,
+            unsettled: 32,
         }
     }
 

@@ -67,6 +67,23 @@ enum Kind {
     Remote(Dialogue),
 }
 
+impl Tap {
+    const fn settled(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Script {
+                verdict: Some(_),
+                ..
+            }
+        )
+    }
+
+    fn unsettled_of(&self, terminal: &TerminalId) -> bool {
+        matches!(self.kind, Kind::Script { verdict: None, .. })
+            && self.challenge.intent.terminal == *terminal
+    }
+}
+
 /// All that the service is.
 pub(super) struct Shared {
     pub(super) config: Config,
@@ -235,6 +252,7 @@ impl Shared {
                 (message, Kind::Script { sealed, verdict })
             }
         };
+        self.give_up_oldest(&intent.terminal)?;
         let tap = self.keep(*challenge, kind)?;
         Ok(Answer {
             tap: Some(tap),
@@ -245,10 +263,15 @@ impl Shared {
 
     /// Tidies up if there is too much; still too much is refused, before anything is used up.
     fn make_room(&self) -> Result<(), Problem> {
-        if self.taps().len() >= self.config.open_taps {
+        let full = || self.taps().len() >= self.config.open_taps;
+        if full() {
             self.tidy();
         }
-        if self.taps().len() < self.config.open_taps {
+        if full() {
+            // What is settled is kept out of courtesy only.
+            self.taps().retain(|_, tap| !tap.settled());
+        }
+        if !full() {
             Ok(())
         } else {
             Err(Problem::busy())
@@ -277,6 +300,32 @@ impl Shared {
             Kind::Script { .. } => false,
         });
         open.count()
+    }
+
+    /// One terminal that brings no receipts must not fill the memory for all: its oldest script goes,
+    /// unknown, with a line in the log that says which.
+    fn give_up_oldest(&self, terminal: &TerminalId) -> Result<(), Problem> {
+        let given_up = {
+            let mut taps = self.taps();
+            let mut open: Vec<_> = taps
+                .iter()
+                .filter(|(_, tap)| tap.unsettled_of(terminal))
+                .map(|(id, tap)| (tap.since, *id))
+                .collect();
+            if open.len() < self.config.unsettled {
+                return Ok(());
+            }
+            open.sort_unstable();
+            open.first().and_then(|(_, id)| taps.remove(id))
+        };
+        let Some(tap) = given_up else {
+            return Ok(());
+        };
+        self.metrics.open.dec();
+        self.metrics.ended(Mode::Script, "given-up");
+        let (challenge, age) = (&tap.challenge, tap.since.elapsed());
+        self.audit
+            .line("given-up", Some(challenge), Ok("unknown"), age)
     }
 
     fn keep(&self, challenge: Challenge, kind: Kind) -> Result<TapId, Problem> {
