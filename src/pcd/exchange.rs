@@ -494,7 +494,8 @@ mod sealed {
 pub struct Facts {
     /// The code.
     pub code: CommandCode,
-    /// The request carries a MAC or is enciphered, so that the card checks the chain.
+    /// The request carries a MAC or is enciphered, so that the card does nothing of it if the chain is
+    /// another.
     pub checked: bool,
     /// The reply carries a MAC or is enciphered.
     pub proved: bool,
@@ -515,20 +516,33 @@ impl<H: Holder, C: Command> Foreseen for Exchange<H, C> {
         }
         if self.unknown_file().is_some() {
             return Err(Misuse::Invalid(
-                "a script cannot ask for the file's settings: state them with assume_file_settings or comm_mode",
+                "a script cannot ask for the file's settings: state them with assume_file_settings, or for a value file the mode with comm_mode",
             ));
         }
         let command = self.command.as_mut().map_err(|misuse| *misuse)?;
+        if command.code() == CommandCode::AbortTransaction {
+            return Err(Misuse::Invalid(
+                "a script that undoes its own changes has no place: leave them out",
+            ));
+        }
         let reply_room = command.buffer().len().saturating_add(TAIL);
         let inner = self.holder.inner();
         let protection = command.protection(inner)?;
+        let leaves_pending = command.leaves_pending(inner);
+        // Frames of a standard file's chained write may be written before the card has seen the MAC.
+        let at_once_in_parts = command.may_be_half_done(inner);
+        if leaves_pending && at_once_in_parts {
+            return Err(Misuse::Invalid(
+                "a script has to know whether this write waits for a commit: state the file's settings with assume_file_settings",
+            ));
+        }
         Ok(Facts {
             reply_room,
             enciphered: matches!(protection.reply, ReplyProtection::Enciphered { .. }),
             code: command.code(),
-            checked: !matches!(protection.request, RequestProtection::Plain),
+            checked: !matches!(protection.request, RequestProtection::Plain) && !at_once_in_parts,
             proved: protection.reply != ReplyProtection::None,
-            pending: command.leaves_pending(inner) && !command.may_be_half_done(inner),
+            pending: leaves_pending,
         })
     }
 

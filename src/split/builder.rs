@@ -289,10 +289,7 @@ impl<'b> ScriptBuilder<'b> {
         if flags.contains(Flags::PENDING) {
             self.pending = true;
         }
-        if matches!(
-            facts.code,
-            CommandCode::CommitTransaction | CommandCode::AbortTransaction
-        ) {
+        if facts.code == CommandCode::CommitTransaction {
             self.pending = false;
         }
         self.chain = chain.unwrap_or(self.chain);
@@ -351,12 +348,26 @@ pub(super) const fn only_reads(code: CommandCode) -> bool {
     )
 }
 
+/// Commands whose change of a file that is not a standard one waits for CommitTransaction.
+const fn waits_for_commit(code: CommandCode) -> bool {
+    matches!(
+        code,
+        CommandCode::WriteData
+            | CommandCode::WriteRecord
+            | CommandCode::ClearRecordFile
+            | CommandCode::Credit
+            | CommandCode::LimitedCredit
+            | CommandCode::Debit
+    )
+}
+
 fn flags(facts: &Facts) -> Flags {
     let mut flags = match facts.code {
         CommandCode::CommitTransaction => Flags::COMMIT,
-        CommandCode::AbortTransaction => Flags::empty(),
         code if only_reads(code) => Flags::empty(),
-        _ if facts.pending => Flags::PENDING,
+        code if facts.pending && waits_for_commit(code) => Flags::PENDING,
+        // Something sent raw: it may be either.
+        _ if facts.pending => Flags::FINAL | Flags::PENDING,
         _ => Flags::FINAL,
     };
     flags.set(Flags::CHECKED, facts.checked);
