@@ -201,6 +201,7 @@ const LINK: &[&str] = &[
 const PURSE: &[&str] = &[
     "Create",
     "Evidence",
+    "DropPending",
     "Execute",
     "History",
     "Initialise",

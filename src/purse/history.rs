@@ -144,14 +144,17 @@ impl Procedure for Settle<'_, '_, '_> {
     }
 }
 
-/// Makes sure, with the card's own proof, that nothing waits for a commit any more.
+/// Makes sure, with the card's own proof, that nothing waits for a commit any more: see
+/// [`Tap::drop_pending`].
 ///
 /// A handshake does not drop what an earlier session has left pending; only a selection does, and its
 /// reply proves nothing. Whoever sits between could keep the selection back, let "not paid" be seen, and
 /// send CommitTransaction, which needs no key, afterwards. So a record is written, to have something to
 /// abort (without it the card refuses), and aborted. The reply's MAC proves the abort, and that nothing
 /// has been slipped in since the handshake.
-struct DropPending<'t, 's> {
+#[must_use = "this does nothing until it is run"]
+#[derive(Debug)]
+pub struct DropPending<'t, 's> {
     tap: &'t mut Tap<'s>,
 }
 
@@ -186,7 +189,13 @@ impl<'s> Tap<'s> {
         ReadHistory { tap: self }
     }
 
-    const fn drop_pending(&mut self) -> DropPending<'_, 's> {
+    /// Has the card drop what an earlier session may have left pending, and prove it: 2 exchanges.
+    /// [`Tap::settle`] does so before it says "not paid". A selection does the same for terminals whose
+    /// link nobody sits on.
+    ///
+    /// # Errors
+    /// Card or reader; the purse is as it was.
+    pub const fn drop_pending(&mut self) -> DropPending<'_, 's> {
         DropPending { tap: self }
     }
 

@@ -89,7 +89,11 @@
 //! - As soon as the first change has been sent, every failure is [`PurseError::Unsettled`]: that no
 //!   commit was sent proves nothing, nor does an error status, which carries no MAC.
 //! - The value is changed first in a debit, and last in a credit: half an operation leaves the value
-//!   *below* what the records say, never above. The next tap finds it ([`Evidence::Disagree`]).
+//!   *below* what the records say. The next tap finds it ([`Evidence::Disagree`]).
+//! - Two credits add up if the first was left pending, a selection kept back, and another terminal that
+//!   knows nothing of the first carries out the second: the value is then *above* the newest record, and
+//!   the next tap finds it in the same way. A back office that sees all intents before the cards get
+//!   them, or a call of [`Tap::drop_pending`] before each credit, prevents it.
 //!
 //! - A handshake does not drop what was left pending, and the reply to a selection proves nothing. So
 //!   "not paid" is said only after the card has proved an AbortTransaction in the session at hand;
@@ -114,7 +118,7 @@ use crate::wire::{Amount, FileNo};
 pub use error::{Evidence, PurseError, Refusal};
 pub use execute::Execute;
 pub use header::{HEADER_LEN, LAYOUT_VERSION};
-pub use history::{HISTORY_LEN, History, ReadHistory, Settle};
+pub use history::{DropPending, HISTORY_LEN, History, ReadHistory, Settle};
 pub use intent::{INTENT_LEN, Intent, Settlement};
 pub use open::{Open, Tap};
 pub use record::{Kind, RECORD_LEN, Record, Stamp};

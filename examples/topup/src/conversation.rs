@@ -22,7 +22,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use desfire_ev1::purse::{Intent, Purse, PurseError, Settlement, Stamp, Tap};
+use desfire_ev1::purse::{Intent, Purse, PurseError, Refusal, Settlement, Stamp, Tap};
 use desfire_ev1::split::foretell;
 use desfire_ev1::wire::{Amount, CommMode, Status, Uid};
 use desfire_ev1::{Authenticated, Link as _, Machine as _, Procedure as _, RunError, Session};
@@ -455,6 +455,7 @@ fn in_purse(error: PurseError<LinkError>) -> Reason {
             warn!(%evidence, "a person must look at this card");
             Reason::Desk
         }
+        PurseError::Refused(Refusal::OtherPurse) => Reason::Desk,
         _ => Reason::Amount,
     }
 }

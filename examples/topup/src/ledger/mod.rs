@@ -183,8 +183,9 @@ impl Ledger {
     pub async fn open(url: &str) -> Result<Self, LedgerError> {
         let database = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             Database::Postgres(postgres::Postgres::open(url).await?)
-        } else if url.contains("://") {
-            return Err(LedgerError::Url(url.to_owned()));
+        } else if let Some((scheme, _)) = url.split_once("://") {
+            // The rest may hold a password.
+            return Err(LedgerError::Url(format!("{scheme}://...")));
         } else {
             Database::Sqlite(sqlite::Sqlite::open(url)?)
         };
