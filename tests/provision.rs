@@ -16,7 +16,7 @@ mod issue;
 use std::sync::mpsc;
 
 use desfire_ev1::command::IsoName;
-use desfire_ev1::picc::{Application, Card, CardKey, File, FileContent, StorageSize};
+use desfire_ev1::picc::{Application, Card, CardKey, Fault, File, FileContent, StorageSize};
 use desfire_ev1::provision::{
     ApplicationLayout, FILLING, FileKind, Issuer, KeyRef, Layout, MemoryKeys, Plan, ProblemKind,
     ProvisionError,
@@ -840,4 +840,109 @@ fn an_answer_that_was_tampered_with_ends_it_before_anything_is_done() {
     );
     let card = reader.get_mut().card().state();
     assert!(card.applications().is_empty());
+}
+
+/// Brings a layout about with the power cut after an effect: the first one at which the card is as
+/// asked for.
+fn torn_when(layout: &Layout, wanted: impl Fn(&Application) -> bool) -> VirtualReader {
+    let keys = keys();
+    let issuer = Issuer::new(layout, &keys).unwrap();
+    for effect in 1..200 {
+        let mut reader = issue::reader();
+        let cut = Fault::CutAfter(reader.card().effects() + effect);
+        reader.card_mut().arrange_fault(cut);
+        issuer.apply(&mut reader, &mut SysRng).unwrap_err();
+        reader.card_mut().clear_faults();
+        reader.card_mut().activate();
+        let app = reader.card().state().application(aid(AIDS[0]));
+        if app.is_some_and(&wanted) {
+            return reader;
+        }
+    }
+    panic!("never so");
+}
+
+fn rights_of(app: &Application, number: u8) -> Option<AccessRights> {
+    app.file(file_no(number)).map(|file| file.settings().rights)
+}
+
+/// A card that somebody has prepared who needed no key for it: all is as it would be after a tear,
+/// but not what is in the files.
+#[test]
+fn what_a_stranger_has_put_into_an_application_is_told() {
+    let whole = layout(OLD);
+    let prepared = |change: &dyn Fn(&mut ApplicationLayout), last: u8| {
+        let mut other = whole.clone();
+        change(&mut other.applications[0]);
+        let rights = other.applications[0].files.iter();
+        let rights = rights
+            .filter(|file| file.number == file_no(last))
+            .map(|file| file.rights)
+            .next();
+        torn_when(&other, |app| rights_of(app, last) == rights)
+    };
+    // Undisturbed it goes on.
+    let mut honest = prepared(&|_| {}, 5);
+    assert!(plan_untouched(&mut honest, &whole).is_possible());
+    let cases: [(&dyn Fn(&mut ApplicationLayout), u8, &str); 6] = [
+        (
+            &|app| match &mut app.files[2].kind {
+                FileKind::Value { value, .. } => *value = 10_000,
+                _ => panic!(),
+            },
+            2,
+            "file 2, content",
+        ),
+        (
+            &|app| match &mut app.files[0].kind {
+                FileKind::Standard { content, .. } => content[3] ^= 1,
+                _ => panic!(),
+            },
+            0,
+            "file 0, content",
+        ),
+        // Behind what the layout has content for.
+        (
+            &|app| match &mut app.files[0].kind {
+                FileKind::Standard { content, .. } => content.resize(160, 0x55),
+                _ => panic!(),
+            },
+            0,
+            "file 0, content",
+        ),
+        // Where the layout has none.
+        (
+            &|app| match &mut app.files[5].kind {
+                FileKind::Standard { content, .. } => content.push(0x55),
+                _ => panic!(),
+            },
+            5,
+            "file 5, content",
+        ),
+        (
+            &|app| match &mut app.files[3].kind {
+                FileKind::Linear(records) => records.records.swap(0, 1),
+                _ => panic!(),
+            },
+            3,
+            "file 3, content",
+        ),
+        (
+            &|app| {
+                let mut stranger = app.files[5].clone();
+                stranger.number = file_no(9);
+                app.files.insert(0, stranger);
+            },
+            9,
+            "is not in the layout",
+        ),
+    ];
+    for (change, last, words) in cases {
+        let mut reader = prepared(change, last);
+        let plan = plan_untouched(&mut reader, &whole);
+        println!("{plan}");
+
+        assert_eq!(kinds(&plan), [ProblemKind::Differs]);
+        says(&plan, ProblemKind::Differs, words);
+    }
 }

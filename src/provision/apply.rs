@@ -350,13 +350,16 @@ where
         }
     }
 
-    /// Reads a file's content back, as whoever is authenticated.
+    /// Reads a file back, as whoever is authenticated: its content, and zeros behind it. Records as many
+    /// as the layout has.
     pub(super) async fn has_its_content(&mut self, file: &FileLayout) -> Done<bool, T> {
         Ok(match &file.kind {
-            FileKind::Standard { content, .. } | FileKind::Backup { content, .. } => {
-                let mut found = vec![0; content.len()];
+            FileKind::Standard { size, content } | FileKind::Backup { size, content } => {
+                let size = usize::try_from(*size).unwrap_or(usize::MAX);
+                let mut found = vec![0; size];
                 self.hand.read_data(file.number, &mut found).await?;
-                found == *content
+                let expected = content.iter().chain(core::iter::repeat(&0)).take(size);
+                found.iter().eq(expected)
             }
             FileKind::Value { value, .. } => self.hand.value(file.number).await? == *value,
             FileKind::Linear(records) | FileKind::Cyclic(records) => {
@@ -366,6 +369,9 @@ where
     }
 
     async fn has_its_records(&mut self, number: FileNo, records: &RecordsLayout) -> Done<bool, T> {
+        if records.records.is_empty() {
+            return Ok(true);
+        }
         let size = usize::try_from(records.record_size).unwrap_or(0);
         let mut expected = Vec::with_capacity(size.saturating_mul(records.records.len()));
         for record in &records.records {

@@ -711,8 +711,16 @@ impl Planner<'_> {
         let Some(files) = &found.files else { return };
         for (number, _) in files {
             if !app.files.iter().any(|file| file.number == *number) {
-                let text = format!("file {number} is not in the layout and is left alone");
-                self.found(Place::Application(index), text);
+                let place = Place::Application(index);
+                if found.is_new() {
+                    let reason = format!(
+                        "file {number} is not in the layout, and the application has its first keys still: anybody may have put it there"
+                    );
+                    self.problem(ProblemKind::Differs, place, reason);
+                } else {
+                    let text = format!("file {number} is not in the layout and is left alone");
+                    self.found(place, text);
+                }
             }
         }
         let mut wanted_ids = Vec::new();
