@@ -137,7 +137,7 @@ where
                 act!(self, session => session.set_ats(ats));
                 Ok(())
             }
-            Action::DisableFormat => {
+            Action::DisableFormat { .. } => {
                 self.be(Level::Picc, KeyNo::MASTER).await?;
                 act!(self, session => session.disable_format_for_ever());
                 Ok(())

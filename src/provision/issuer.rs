@@ -154,7 +154,7 @@ impl Verdict {
     /// Whether the card is as the layout says (but for what can never be undone, if that was not
     /// asked for).
     #[must_use]
-    pub const fn is_ok(&self) -> bool {
+    pub fn is_ok(&self) -> bool {
         self.plan.is_done() && self.contents.is_empty()
     }
 }
@@ -239,8 +239,8 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         self
     }
 
-    /// Sets default key, ATS and FormatPICC's lock again although the card looks as if they were set:
-    /// they cannot be read back.
+    /// Sets default key and ATS again although the card looks as if they were set: they cannot be read
+    /// back.
     #[must_use]
     pub const fn configure_again(mut self) -> Self {
         self.options.configure_again = true;

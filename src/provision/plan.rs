@@ -110,9 +110,18 @@ impl Step {
     pub fn is_irreversible(&self) -> bool {
         match &self.action {
             Action::KeySettings(settings) => !settings.flags.contains(NOT_FROZEN),
-            Action::DisableFormat | Action::RandomId => true,
+            Action::DisableFormat { .. } | Action::RandomId => true,
             _ => false,
         }
+    }
+}
+
+impl Step {
+    /// Whether it is done each time, since the card does not tell whether it is done already: FormatPICC
+    /// disabled on a card that has the layout's master key.
+    #[must_use]
+    pub const fn is_repeated(&self) -> bool {
+        matches!(self.action, Action::DisableFormat { again: true })
     }
 }
 
@@ -153,7 +162,10 @@ pub(super) enum Action {
     },
     KeySettings(KeySettings),
     SetAts,
-    DisableFormat,
+    /// `again`: the card may have it already, which it does not tell.
+    DisableFormat {
+        again: bool,
+    },
     RandomId,
 }
 
@@ -191,10 +203,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether the card is as the layout says, but for what is held back.
+    /// Whether the card is as the layout says, but for what is held back and as far as it tells: steps
+    /// that are [repeated](Step::is_repeated) do not count.
     #[must_use]
-    pub const fn is_done(&self) -> bool {
-        self.problems.is_empty() && self.steps.is_empty()
+    pub fn is_done(&self) -> bool {
+        self.problems.is_empty() && self.steps.iter().all(Step::is_repeated)
     }
 
     /// Whether the rest can be done.
@@ -236,7 +249,8 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.is_done() {
-            writeln!(f, "  nothing is to be done")?;
+            let other = if self.steps.is_empty() { "" } else { " else" };
+            writeln!(f, "  nothing{other} is to be done")?;
         }
         Ok(())
     }
@@ -856,21 +870,24 @@ impl Planner<'_> {
             return;
         };
         let rest = !self.options.keys_only;
-        if rest && self.configuration_due() {
-            if layout.ats.is_some() {
-                self.step(level, Place::Picc, Action::SetAts, "set the ATS");
-            }
-            if layout.disable_format && self.options.irreversible {
-                self.step(
-                    level,
-                    Place::Picc,
-                    Action::DisableFormat,
-                    "disable FormatPICC",
-                );
-            }
+        if rest && self.configuration_due() && layout.ats.is_some() {
+            self.step(level, Place::Picc, Action::SetAts, "set the ATS");
         }
-        if rest && layout.disable_format && !self.options.irreversible && self.configuration_due() {
-            self.hold(Place::Picc, "disable FormatPICC");
+        if rest && layout.disable_format {
+            // Whether it is done cannot be asked, and an earlier run may have held it back: the key says
+            // nothing of it.
+            let what = "disable FormatPICC";
+            if self.options.irreversible {
+                let again = !self.configuration_due();
+                let what = if again {
+                    "disable FormatPICC, in case that was held back before"
+                } else {
+                    what
+                };
+                self.step(level, Place::Picc, Action::DisableFormat { again }, what);
+            } else {
+                self.hold(Place::Picc, what);
+            }
         }
         if *origin != Origin::Wanted {
             if settings.flags.contains(KeyFlags::MASTER_KEY_CHANGEABLE) {
