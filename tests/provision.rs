@@ -959,3 +959,38 @@ fn what_a_stranger_has_put_into_an_application_is_told() {
         says(&plan, ProblemKind::Differs, words);
     }
 }
+
+/// Finishes a torn card, which must become what an undisturbed one is.
+fn finish(mut reader: VirtualReader, layout: &Layout) {
+    let keys = keys();
+    let issuer = Issuer::new(layout, &keys).unwrap().irreversible();
+    issuer.apply(&mut reader, &mut SysRng).unwrap();
+    assert!(reader.card().state() == issued(layout).card().state());
+}
+
+#[test]
+fn records_that_are_not_the_first_ones_are_cleared() {
+    let whole = layout(OLD);
+    let records = |count: usize| {
+        move |app: &Application| match app.file(file_no(3)).map(File::content) {
+            Some(FileContent::Linear(records)) => {
+                rights_of(app, 3) == Some(FILLING) && records.count() == count as u32
+            }
+            _ => false,
+        }
+    };
+    // The first is right, the first is another, there are too many.
+    finish(torn_when(&whole, records(1)), &whole);
+    let mut other = whole.clone();
+    let FileKind::Linear(list) = &mut other.applications[0].files[3].kind else {
+        panic!()
+    };
+    list.records.swap(0, 1);
+    finish(torn_when(&other, records(1)), &whole);
+    finish(torn_when(&other, records(2)), &whole);
+    let FileKind::Linear(list) = &mut other.applications[0].files[3].kind else {
+        panic!()
+    };
+    list.records.push(vec![7]);
+    finish(torn_when(&other, records(3)), &whole);
+}

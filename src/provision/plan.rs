@@ -787,7 +787,7 @@ impl Planner<'_> {
         }
         if settings.rights == FILLING {
             self.found(place, "its content may not be complete");
-            self.fill_on(app, number, file, settings);
+            self.fill_on(app, number, settings);
             return;
         }
         if settings.rights == file.rights && settings.comm.mode() == file.mode {
@@ -827,30 +827,16 @@ impl Planner<'_> {
     }
 
     /// Goes on with a file that is being filled.
-    fn fill_on(&mut self, app: usize, number: usize, file: &FileLayout, settings: &FileSettings) {
-        let (there, wanted) = match (&settings.detail, &file.kind) {
-            (
-                FileDetail::LinearRecord {
-                    current_records, ..
-                }
-                | FileDetail::CyclicRecord {
-                    current_records, ..
-                },
-                FileKind::Linear(records) | FileKind::Cyclic(records),
-            ) => (
-                current_records.get(),
-                u32::try_from(records.records.len()).unwrap_or(u32::MAX),
-            ),
-            _ => (0, u32::MAX),
+    fn fill_on(&mut self, app: usize, number: usize, settings: &FileSettings) {
+        let there = match settings.detail {
+            FileDetail::LinearRecord {
+                current_records, ..
+            }
+            | FileDetail::CyclicRecord {
+                current_records, ..
+            } => current_records.get(),
+            _ => 0,
         };
-        if there > wanted {
-            self.problem(
-                ProblemKind::Differs,
-                Place::Content(app, number),
-                format!("there are {there} records, and the layout has {wanted}"),
-            );
-            return;
-        }
         self.fill(app, number, settings.into(), there);
     }
 
