@@ -994,3 +994,24 @@ fn records_that_are_not_the_first_ones_are_cleared() {
     list.records.push(vec![7]);
     finish(torn_when(&other, records(3)), &whole);
 }
+
+#[test]
+fn a_file_that_needs_no_content_any_more_gets_its_rights() {
+    let whole = layout(OLD);
+    let mut other = whole.clone();
+    let FileKind::Standard { content, .. } = &mut other.applications[0].files[5].kind else {
+        panic!()
+    };
+    content.push(0);
+    let mut reader = torn_when(&other, |app| rights_of(app, 5) == Some(FILLING));
+    let keys = keys();
+    let issuer = Issuer::new(&whole, &keys).unwrap();
+    let plan = issuer.plan(&mut reader, &mut SysRng).unwrap();
+    let steps = plan.steps.iter().map(ToString::to_string);
+    let steps: Vec<String> = steps
+        .filter(|step| step.contains("F51A10 (canteen), file 5"))
+        .collect();
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    assert!(steps[0].contains("rights"), "{steps:?}");
+    finish(reader, &whole);
+}

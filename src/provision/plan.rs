@@ -785,7 +785,8 @@ impl Planner<'_> {
             );
             return;
         }
-        if settings.rights == FILLING {
+        // Without content there is nothing to fill, and its rights are like any others.
+        if settings.rights == FILLING && file.has_content() {
             self.found(place, "its content may not be complete");
             self.fill_on(app, number, settings);
             return;
