@@ -1015,3 +1015,24 @@ fn a_file_that_needs_no_content_any_more_gets_its_rights() {
     assert!(steps[0].contains("rights"), "{steps:?}");
     finish(reader, &whole);
 }
+
+/// What is frozen on the card already, and in the layout, is no reason to ask for it back.
+#[test]
+fn nothing_frozen_is_asked_back() {
+    let mut whole = layout(OLD);
+    whole.picc.settings.flags = KeyFlags::FREE_LISTING;
+    let mut reader = issued(&layout(OLD));
+    // The layout's key, which is frozen; settings that may still be changed.
+    let settings = KeySettings {
+        flags: KeyFlags::SETTINGS_CHANGEABLE | KeyFlags::FREE_LISTING,
+        ..KeySettings::DEFAULT
+    };
+    reader.card_mut().state_mut().set_picc_settings(settings);
+    let keys = keys();
+    let issuer = Issuer::new(&whole, &keys).unwrap();
+    let plan = issuer.plan(&mut reader, &mut SysRng).unwrap();
+    println!("{plan}");
+    assert!(plan.is_done(), "{plan}");
+    issuer.apply(&mut reader, &mut SysRng).unwrap();
+    assert_eq!(reader.card().state().picc_settings(), settings);
+}

@@ -520,13 +520,13 @@ impl Planner<'_> {
         }
     }
 
-    /// The settings at the end, as far as they may be brought about.
-    fn target(&self, settings: KeySettings) -> KeySettings {
+    /// The settings at the end, as far as they may be brought about. What is frozen already stays so.
+    fn target(&self, now: KeySettings, settings: KeySettings) -> KeySettings {
         if self.options.irreversible {
             settings
         } else {
             KeySettings {
-                flags: settings.flags | NOT_FROZEN,
+                flags: settings.flags | (NOT_FROZEN & now.flags),
                 ..settings
             }
         }
@@ -604,7 +604,7 @@ impl Planner<'_> {
 
     /// From the settings in force to those of the layout, or as near as may be.
     fn finish_settings(&mut self, level: Level, place: Place, now: KeySettings, end: KeySettings) {
-        let target = self.target(end);
+        let target = self.target(now, end);
         if now != target && now != end {
             let what = format!("set to {:02X}", target.to_byte());
             self.step(level, place, Action::KeySettings(target), what);
