@@ -16,7 +16,7 @@ mod issue;
 use std::sync::mpsc;
 
 use desfire_ev1::command::IsoName;
-use desfire_ev1::picc::{Application, Card, CardKey, File, FileContent, StorageSize};
+use desfire_ev1::picc::{Application, Card, CardKey, Fault, File, FileContent, StorageSize};
 use desfire_ev1::provision::{
     ApplicationLayout, FILLING, FileKind, Issuer, KeyRef, Layout, MemoryKeys, Plan, ProblemKind,
     ProvisionError,
@@ -326,7 +326,16 @@ fn what_can_never_be_undone_is_held_back() {
             .iter()
             .all(|app| all_changeable(app.settings()))
     );
-    // On demand it is done, and nothing else; but for FormatPICC, which cannot be seen.
+    // What was held back stays listed, also what the card does not tell.
+    let again = Issuer::new(&layout, &keys).unwrap();
+    let again = again.apply(&mut reader, &mut SysRng).unwrap();
+    assert_eq!(again.steps, []);
+    let sorted = |mut held: Vec<String>| {
+        held.sort();
+        held
+    };
+    assert_eq!(sorted(again.held_back), sorted(report.held_back));
+    // On demand it is done, and nothing else.
     let issuer = Issuer::new(&layout, &keys).unwrap().irreversible();
     let report = issuer.apply(&mut reader, &mut SysRng).unwrap();
     assert!(
@@ -335,10 +344,14 @@ fn what_can_never_be_undone_is_held_back() {
             .iter()
             .all(desfire_ev1::provision::Step::is_irreversible)
     );
-    assert!(reader.card().state().random_id() && !reader.card().state().format_disabled());
-    let issuer = issuer.configure_again();
-    issuer.apply(&mut reader, &mut SysRng).unwrap();
-    assert!(reader.card().state().format_disabled());
+    let state = reader.card().state();
+    assert!(state.random_id() && state.format_disabled());
+    // FormatPICC each time: who knows whether it was.
+    let report = issuer.apply(&mut reader, &mut SysRng).unwrap();
+    assert_eq!(report.steps.len(), 1);
+    assert!(report.steps[0].is_repeated());
+    let verdict = issuer.verify(&mut reader, &mut SysRng).unwrap();
+    assert!(verdict.is_ok(), "{verdict}");
 }
 
 #[test]
@@ -840,4 +853,186 @@ fn an_answer_that_was_tampered_with_ends_it_before_anything_is_done() {
     );
     let card = reader.get_mut().card().state();
     assert!(card.applications().is_empty());
+}
+
+/// Brings a layout about with the power cut after an effect: the first one at which the card is as
+/// asked for.
+fn torn_when(layout: &Layout, wanted: impl Fn(&Application) -> bool) -> VirtualReader {
+    let keys = keys();
+    let issuer = Issuer::new(layout, &keys).unwrap();
+    for effect in 1..200 {
+        let mut reader = issue::reader();
+        let cut = Fault::CutAfter(reader.card().effects() + effect);
+        reader.card_mut().arrange_fault(cut);
+        issuer.apply(&mut reader, &mut SysRng).unwrap_err();
+        reader.card_mut().clear_faults();
+        reader.card_mut().activate();
+        let app = reader.card().state().application(aid(AIDS[0]));
+        if app.is_some_and(&wanted) {
+            return reader;
+        }
+    }
+    panic!("never so");
+}
+
+fn rights_of(app: &Application, number: u8) -> Option<AccessRights> {
+    app.file(file_no(number)).map(|file| file.settings().rights)
+}
+
+/// A card that somebody has prepared who needed no key for it: all is as it would be after a tear,
+/// but not what is in the files.
+#[test]
+fn what_a_stranger_has_put_into_an_application_is_told() {
+    let whole = layout(OLD);
+    let prepared = |change: &dyn Fn(&mut ApplicationLayout), last: u8| {
+        let mut other = whole.clone();
+        change(&mut other.applications[0]);
+        let rights = other.applications[0].files.iter();
+        let rights = rights
+            .filter(|file| file.number == file_no(last))
+            .map(|file| file.rights)
+            .next();
+        torn_when(&other, |app| rights_of(app, last) == rights)
+    };
+    // Undisturbed it goes on.
+    let mut honest = prepared(&|_| {}, 5);
+    assert!(plan_untouched(&mut honest, &whole).is_possible());
+    let cases: [(&dyn Fn(&mut ApplicationLayout), u8, &str); 6] = [
+        (
+            &|app| match &mut app.files[2].kind {
+                FileKind::Value { value, .. } => *value = 10_000,
+                _ => panic!(),
+            },
+            2,
+            "file 2, content",
+        ),
+        (
+            &|app| match &mut app.files[0].kind {
+                FileKind::Standard { content, .. } => content[3] ^= 1,
+                _ => panic!(),
+            },
+            0,
+            "file 0, content",
+        ),
+        // Behind what the layout has content for.
+        (
+            &|app| match &mut app.files[0].kind {
+                FileKind::Standard { content, .. } => content.resize(160, 0x55),
+                _ => panic!(),
+            },
+            0,
+            "file 0, content",
+        ),
+        // Where the layout has none.
+        (
+            &|app| match &mut app.files[5].kind {
+                FileKind::Standard { content, .. } => content.push(0x55),
+                _ => panic!(),
+            },
+            5,
+            "file 5, content",
+        ),
+        (
+            &|app| match &mut app.files[3].kind {
+                FileKind::Linear(records) => records.records.swap(0, 1),
+                _ => panic!(),
+            },
+            3,
+            "file 3, content",
+        ),
+        (
+            &|app| {
+                let mut stranger = app.files[5].clone();
+                stranger.number = file_no(9);
+                app.files.insert(0, stranger);
+            },
+            9,
+            "is not in the layout",
+        ),
+    ];
+    for (change, last, words) in cases {
+        let mut reader = prepared(change, last);
+        let plan = plan_untouched(&mut reader, &whole);
+        println!("{plan}");
+
+        assert_eq!(kinds(&plan), [ProblemKind::Differs]);
+        says(&plan, ProblemKind::Differs, words);
+    }
+}
+
+/// Finishes a torn card, which must become what an undisturbed one is.
+fn finish(mut reader: VirtualReader, layout: &Layout) {
+    let keys = keys();
+    let issuer = Issuer::new(layout, &keys).unwrap().irreversible();
+    issuer.apply(&mut reader, &mut SysRng).unwrap();
+    assert!(reader.card().state() == issued(layout).card().state());
+}
+
+#[test]
+fn records_that_are_not_the_first_ones_are_cleared() {
+    let whole = layout(OLD);
+    let records = |count: usize| {
+        move |app: &Application| match app.file(file_no(3)).map(File::content) {
+            Some(FileContent::Linear(records)) => {
+                rights_of(app, 3) == Some(FILLING) && records.count() == count as u32
+            }
+            _ => false,
+        }
+    };
+    // The first is right, the first is another, there are too many.
+    finish(torn_when(&whole, records(1)), &whole);
+    let mut other = whole.clone();
+    let FileKind::Linear(list) = &mut other.applications[0].files[3].kind else {
+        panic!()
+    };
+    list.records.swap(0, 1);
+    finish(torn_when(&other, records(1)), &whole);
+    finish(torn_when(&other, records(2)), &whole);
+    let FileKind::Linear(list) = &mut other.applications[0].files[3].kind else {
+        panic!()
+    };
+    list.records.push(vec![7]);
+    finish(torn_when(&other, records(3)), &whole);
+}
+
+#[test]
+fn a_file_that_needs_no_content_any_more_gets_its_rights() {
+    let whole = layout(OLD);
+    let mut other = whole.clone();
+    let FileKind::Standard { content, .. } = &mut other.applications[0].files[5].kind else {
+        panic!()
+    };
+    content.push(0);
+    let mut reader = torn_when(&other, |app| rights_of(app, 5) == Some(FILLING));
+    let keys = keys();
+    let issuer = Issuer::new(&whole, &keys).unwrap();
+    let plan = issuer.plan(&mut reader, &mut SysRng).unwrap();
+    let steps = plan.steps.iter().map(ToString::to_string);
+    let steps: Vec<String> = steps
+        .filter(|step| step.contains("F51A10 (canteen), file 5"))
+        .collect();
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    assert!(steps[0].contains("rights"), "{steps:?}");
+    finish(reader, &whole);
+}
+
+/// What is frozen on the card already, and in the layout, is no reason to ask for it back.
+#[test]
+fn nothing_frozen_is_asked_back() {
+    let mut whole = layout(OLD);
+    whole.picc.settings.flags = KeyFlags::FREE_LISTING;
+    let mut reader = issued(&layout(OLD));
+    // The layout's key, which is frozen; settings that may still be changed.
+    let settings = KeySettings {
+        flags: KeyFlags::SETTINGS_CHANGEABLE | KeyFlags::FREE_LISTING,
+        ..KeySettings::DEFAULT
+    };
+    reader.card_mut().state_mut().set_picc_settings(settings);
+    let keys = keys();
+    let issuer = Issuer::new(&whole, &keys).unwrap();
+    let plan = issuer.plan(&mut reader, &mut SysRng).unwrap();
+    println!("{plan}");
+    assert!(plan.is_done(), "{plan}");
+    issuer.apply(&mut reader, &mut SysRng).unwrap();
+    assert_eq!(reader.card().state().picc_settings(), settings);
 }

@@ -413,6 +413,52 @@ fn text_that_is_no_layout() {
     assert!(Layout::from_toml(&deep).is_err());
 }
 
+/// What a text may repeat is limited: names, which are copied, older keys, and what is said of it all.
+#[test]
+fn text_cannot_grow_in_memory() {
+    let long = "n".repeat(65);
+    for from in [
+        "name = \"test\"",
+        "name = \"canteen\"",
+        "name = \"canteen pay\"",
+    ] {
+        let document = GOOD.replacen(from, &format!("name = \"{long}\""), 1);
+        let errors = Layout::from_toml(&document).unwrap_err().to_string();
+        assert!(errors.contains("64 bytes at most"), "{errors}");
+        let document = GOOD.replacen(from, &format!("name = \"{}\"", &long[1..]), 1);
+        assert!(Layout::from_toml(&document).is_ok());
+    }
+    let versions = |count: u8| {
+        let list: Vec<String> = (3..3 + count).map(|v| v.to_string()).collect();
+        GOOD.replace("older = [1]", &format!("older = [{}]", list.join(",")))
+    };
+    assert!(Layout::from_toml(&versions(16)).is_ok());
+    let errors = Layout::from_toml(&versions(17)).unwrap_err();
+    assert!(
+        errors.to_string().contains("16 entries at most"),
+        "{errors}"
+    );
+    let older = "{ name = 'k', version = 9 },".repeat(17);
+    let many = GOOD.replace("older = [1]", &format!("older_keys = [{older}]"));
+    let errors = Layout::from_toml(&many).unwrap_err();
+    assert!(
+        errors.to_string().contains("16 entries at most"),
+        "{errors}"
+    );
+
+    // 1000 files without a size, and 1000 files of no size.
+    for size in ["", "size = 0\n"] {
+        let file = format!(
+            "[[application.file]]\nnumber = 0\ntype = \"standard\"\nmode = \"plain\"\n{size}\
+             rights = {{ read = 1, write = 0, read_write = 0, change = 0 }}\n"
+        );
+        let head = "name = 'x'\ncard = '2K'\n[picc]\nkey = { name = 'p', version = 1 }\n\
+             [[application]]\naid = 'F51A10'\nkey_type = 'AES'\nkeys = [{ name = 'k', version = 1 }]\n";
+        let errors = Layout::from_toml(&(head.to_owned() + &file.repeat(1000))).unwrap_err();
+        assert_eq!(errors.0.len(), 100);
+    }
+}
+
 /// One kind of damage.
 #[derive(Clone, Debug)]
 enum Damage {

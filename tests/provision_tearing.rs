@@ -29,7 +29,7 @@ mod issue;
 
 use desfire_ev1::VirtualReader;
 use desfire_ev1::picc::{Card, CardKey, Fault, State};
-use desfire_ev1::provision::{Issuer, Layout, MemoryKeys, ProvisionError, Report};
+use desfire_ev1::provision::{Issuer, Layout, MemoryKeys, ProvisionError, Report, Step};
 use getrandom::SysRng;
 use issue::{Dice, NEW, OLD, keys, layout};
 
@@ -78,7 +78,7 @@ impl Trial {
         let verdict = self.issuer(keys).verify(&mut reader, &mut SysRng).unwrap();
         assert!(verdict.is_ok(), "{verdict}");
         let again = self.issuer(keys).apply(&mut reader, &mut SysRng).unwrap();
-        assert_eq!(again.steps, []);
+        assert!(again.steps.iter().all(Step::is_repeated));
         assert_eq!(*reader.card().state(), quiet.end);
         quiet
     }

@@ -137,7 +137,7 @@ where
                 act!(self, session => session.set_ats(ats));
                 Ok(())
             }
-            Action::DisableFormat => {
+            Action::DisableFormat { .. } => {
                 self.be(Level::Picc, KeyNo::MASTER).await?;
                 act!(self, session => session.disable_format_for_ever());
                 Ok(())
@@ -335,7 +335,19 @@ where
             }
             FileKind::Value { .. } => {}
             FileKind::Linear(records) | FileKind::Cyclic(records) => {
-                let from = usize::try_from(from).unwrap_or(usize::MAX);
+                let there = usize::try_from(from).unwrap_or(usize::MAX);
+                let begun = match records.records.get(..there) {
+                    Some(first) => self.has_records(number, records, first).await?,
+                    None => false,
+                };
+                let from = if begun {
+                    there
+                } else {
+                    // Others, or too many.
+                    act!(self, session => session.clear_record_file(number));
+                    act!(self, session => session.commit_transaction());
+                    0
+                };
                 // One record is all that a transaction adds to a file.
                 for record in records.records.iter().skip(from) {
                     act!(self, session => session.write_record(number, 0, record));
@@ -350,31 +362,44 @@ where
         }
     }
 
-    /// Reads a file's content back, as whoever is authenticated.
+    /// Reads a file back, as whoever is authenticated: its content, and zeros behind it. Records as many
+    /// as the layout has.
     pub(super) async fn has_its_content(&mut self, file: &FileLayout) -> Done<bool, T> {
         Ok(match &file.kind {
-            FileKind::Standard { content, .. } | FileKind::Backup { content, .. } => {
-                let mut found = vec![0; content.len()];
+            FileKind::Standard { size, content } | FileKind::Backup { size, content } => {
+                let size = usize::try_from(*size).unwrap_or(usize::MAX);
+                let mut found = vec![0; size];
                 self.hand.read_data(file.number, &mut found).await?;
-                found == *content
+                let expected = content.iter().chain(core::iter::repeat(&0)).take(size);
+                found.iter().eq(expected)
             }
             FileKind::Value { value, .. } => self.hand.value(file.number).await? == *value,
             FileKind::Linear(records) | FileKind::Cyclic(records) => {
-                self.has_its_records(file.number, records).await?
+                self.has_records(file.number, records, &records.records)
+                    .await?
             }
         })
     }
 
-    async fn has_its_records(&mut self, number: FileNo, records: &RecordsLayout) -> Done<bool, T> {
-        let size = usize::try_from(records.record_size).unwrap_or(0);
-        let mut expected = Vec::with_capacity(size.saturating_mul(records.records.len()));
-        for record in &records.records {
+    /// Whether a record file with as many records as `wanted` has just those.
+    async fn has_records(
+        &mut self,
+        number: FileNo,
+        layout: &RecordsLayout,
+        wanted: &[Vec<u8>],
+    ) -> Done<bool, T> {
+        if wanted.is_empty() {
+            return Ok(true);
+        }
+        let size = usize::try_from(layout.record_size).unwrap_or(0);
+        let mut expected = Vec::with_capacity(size.saturating_mul(wanted.len()));
+        for record in wanted {
             expected.extend(record.iter().chain(core::iter::repeat(&0)).take(size));
         }
-        let count = u32::try_from(records.records.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
         let mut found = vec![0; expected.len()];
         let hand = &mut self.hand;
-        hand.read_records(number, count, records.record_size, &mut found)
+        hand.read_records(number, count, layout.record_size, &mut found)
             .await?;
         Ok(found == expected)
     }

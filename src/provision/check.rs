@@ -16,6 +16,8 @@ use crate::wire::{
 
 const MAX_APPLICATIONS: usize = 28;
 const MAX_FILES: usize = 32;
+/// Nobody reads more, and each may be long.
+pub(super) const MAX_ERRORS: usize = 100;
 /// FIDs that neither application nor file may have (proxmark3).
 const RESERVED_FILE_IDS: [u16; 4] = [0x0000, 0x3F00, 0x3FFF, 0xFFFF];
 /// DF name of the PICC itself.
@@ -113,7 +115,8 @@ impl fmt::Display for LayoutErrors {
 impl core::error::Error for LayoutErrors {}
 
 impl Layout {
-    /// Whether a card can be brought to look like this. Everything that is wrong is told at once.
+    /// Whether a card can be brought to look like this. Everything that is wrong is told at once, up to
+    /// 100 faults.
     ///
     /// # Errors
     /// [`LayoutErrors`]
@@ -176,6 +179,9 @@ struct Check<'l> {
 
 impl Check<'_> {
     fn wrong(&mut self, place: Place, reason: impl Into<String>) {
+        if self.errors.len() >= MAX_ERRORS {
+            return;
+        }
         self.errors.push(LayoutError {
             place,
             subject: self.layout.subject(place),

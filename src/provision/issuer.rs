@@ -9,14 +9,14 @@ use core::fmt;
 use rand_core::TryCryptoRng;
 
 use super::apply::{Fault, Worker};
-use super::check::{LayoutError, LayoutErrors};
+use super::check::{LayoutError, LayoutErrors, Place};
 use super::hand::Hand;
 use super::keys::{KeyFault, KeyStore, Level, Ring};
-use super::layout::{FileKind, FileLayout, Layout};
-use super::plan::{self, Options, Plan, Step};
+use super::layout::{FILLING, FileKind, FileLayout, Layout};
+use super::plan::{self, Options, Plan, Problem, ProblemKind, Step};
 use super::survey::{Depth, Halt, KeyFound, Survey};
 use crate::pcd::{Ready, finish};
-use crate::wire::{Access, FileDetail, KeyNo, Uid, ValueFlags};
+use crate::wire::{Access, AccessRights, FileDetail, KeyNo, Uid, ValueFlags};
 use crate::{AsyncTransport, RunError, Transport};
 
 /// Stands for any card when keys are tried before one is there.
@@ -154,7 +154,7 @@ impl Verdict {
     /// Whether the card is as the layout says (but for what can never be undone, if that was not
     /// asked for).
     #[must_use]
-    pub const fn is_ok(&self) -> bool {
+    pub fn is_ok(&self) -> bool {
         self.plan.is_done() && self.contents.is_empty()
     }
 }
@@ -239,8 +239,8 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         self
     }
 
-    /// Sets default key, ATS and FormatPICC's lock again although the card looks as if they were set:
-    /// they cannot be read back.
+    /// Sets default key and ATS again although the card looks as if they were set: they cannot be read
+    /// back.
     #[must_use]
     pub const fn configure_again(mut self) -> Self {
         self.options.configure_again = true;
@@ -285,11 +285,27 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         let survey = hand.look(ring, depth).await;
         let survey = survey.map_err(|halt| halted(halt, None))?;
         let mut plan = plan::make(self.layout, &survey, self.options);
+        if !self.options.keys_only {
+            // Whoever has prepared an application that still has its first keys needed none for it.
+            let mut worker = Worker::new(hand, ring, &survey);
+            let compared = self.compare(&mut worker, &survey, Which::New).await;
+            let compared = compared.map_err(|fault| failed(fault, None))?;
+            for (place, reason) in compared {
+                plan.problems.push(Problem {
+                    kind: ProblemKind::Differs,
+                    subject: self.layout.subject(place),
+                    reason: reason.to_string(),
+                });
+            }
+        }
         plan.exchanges = hand.wire.exchanges;
         Ok((survey, plan))
     }
 
     /// Looks at a card and says what is to be done. It only reads and authenticates.
+    ///
+    /// Of applications that still have their first keys, contents and values of the files are compared
+    /// as well: anybody may have put them there. What differs is a problem.
     ///
     /// # Errors
     /// [`ProvisionError::Card`], [`ProvisionError::Key`]. A card that cannot be made what the layout
@@ -407,8 +423,10 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         let mut contents = Vec::new();
         if self.contents {
             let mut worker = Worker::new(&mut hand, &ring, &survey);
-            let compared = self.compare(&mut worker, &survey).await;
-            contents = compared.map_err(|fault| failed(fault, None))?;
+            let compared = self.compare(&mut worker, &survey, Which::All).await;
+            let compared = compared.map_err(|fault| failed(fault, None))?;
+            let told = |(place, reason)| format!("{}: {reason}", self.layout.subject(place));
+            contents = compared.into_iter().map(told).collect();
         }
         plan.exchanges = hand.wire.exchanges;
         Ok(Verdict { plan, contents })
@@ -431,7 +449,8 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         &self,
         worker: &mut Worker<'_, '_, T, R, K>,
         survey: &Survey,
-    ) -> Result<Vec<String>, Fault<T::Error>>
+        which: Which,
+    ) -> Result<Vec<(Place, &'static str)>, Fault<T::Error>>
     where
         T: AsyncTransport + ?Sized,
         R: TryCryptoRng + ?Sized,
@@ -441,29 +460,40 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
             let Some(Some(found)) = survey.apps.get(index) else {
                 continue;
             };
-            for file in &app.files {
+            if which == Which::New && !found.is_new() {
+                continue;
+            }
+            for (number, file) in app.files.iter().enumerate() {
                 let there = found.files.iter().flatten();
                 let settings = there
                     .filter(|(number, _)| *number == file.number)
                     .find_map(|(_, settings)| settings.as_ref());
                 let Some(settings) = settings else { continue };
-                let same_kind = plan::same_kind(&file.detail(), &settings.detail);
-                if !same_kind || !holds_something(file) {
+                if !plan::same_kind(&file.detail(), &settings.detail) {
                     continue;
                 }
-                let name = format!("application {}, file {}", app.aid, file.number);
-                if records_differ(file, &settings.detail) {
-                    different.push(format!("{name}: has another number of records"));
+                // What is being filled is looked at when that is done.
+                let filling = settings.rights == FILLING && file.has_content();
+                if which == Which::New && filling {
                     continue;
                 }
-                let Some(reader) = reader_of(file, &found.keys) else {
-                    different.push(format!("{name}: nobody may read it"));
+                let place = Place::Content(index, number);
+                if let Some(reason) = detail_differs(file, &settings.detail) {
+                    different.push((place, reason));
+                    continue;
+                }
+                let Some(reader) = reader_of(file, settings.rights, &found.keys) else {
+                    // What nobody can read harms nobody, and does not stop a torn card for ever.
+                    let unasked = which == Which::New || !holds_something(file);
+                    if !(unasked && nobody_reads(file, settings.rights)) {
+                        different.push((place, "nobody may read it"));
+                    }
                     continue;
                 };
                 worker.be(Level::App(index), reader).await?;
                 worker.tell(file, settings.into());
                 if !worker.has_its_content(file).await? {
-                    different.push(format!("{name}: has another content"));
+                    different.push((place, "is not the layout's"));
                 }
             }
         }
@@ -471,11 +501,16 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
     }
 }
 
-fn holds_something(file: &FileLayout) -> bool {
-    file.has_content() || matches!(file.kind, FileKind::Value { .. })
+/// Which applications' files are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Those of applications that nobody has given keys of the layout.
+    New,
+    All,
 }
 
-fn records_differ(file: &FileLayout, detail: &FileDetail) -> bool {
+/// What the settings alone say of a file's content.
+fn detail_differs(file: &FileLayout, detail: &FileDetail) -> Option<&'static str> {
     let found = match detail {
         FileDetail::LinearRecord {
             current_records, ..
@@ -483,19 +518,27 @@ fn records_differ(file: &FileLayout, detail: &FileDetail) -> bool {
         | FileDetail::CyclicRecord {
             current_records, ..
         } => current_records.get(),
-        _ => return false,
+        FileDetail::Value { limited_credit, .. } => {
+            return (*limited_credit != 0).then_some("has been debited: LimitedCredit is possible");
+        }
+        _ => return None,
     };
     match &file.kind {
         FileKind::Linear(records) | FileKind::Cyclic(records) => {
-            usize::try_from(found) != Ok(records.records.len())
+            let same = usize::try_from(found) == Ok(records.records.len());
+            (!same).then_some("has another number of records")
         }
-        _ => false,
+        _ => None,
     }
 }
 
-/// The key with which a file can be read, the master key if it may be anybody.
-fn reader_of(file: &FileLayout, keys: &[KeyFound]) -> Option<KeyNo> {
-    let rights = file.rights;
+/// Whether the layout says what is in it.
+fn holds_something(file: &FileLayout) -> bool {
+    file.has_content() || matches!(file.kind, FileKind::Value { .. })
+}
+
+/// What grants reading a file that has these rights.
+fn reading(file: &FileLayout, rights: AccessRights) -> Vec<Access> {
     let mut granting = [rights.read, rights.read_write].to_vec();
     if let FileKind::Value { flags, .. } = &file.kind {
         granting.push(rights.write);
@@ -503,14 +546,26 @@ fn reader_of(file: &FileLayout, keys: &[KeyFound]) -> Option<KeyNo> {
             granting.push(Access::Free);
         }
     }
-    granting.iter().find_map(|access| match access {
-        Access::Never => None,
-        Access::Free => Some(KeyNo::MASTER),
-        Access::Key(key) => {
-            let found = keys.get(usize::from(key.number()))?;
-            found.known().map(|_| *key)
-        }
-    })
+    granting
+}
+
+fn nobody_reads(file: &FileLayout, rights: AccessRights) -> bool {
+    let granting = reading(file, rights);
+    granting.iter().all(|access| *access == Access::Never)
+}
+
+/// The key with which a file can be read, the master key if it may be anybody.
+fn reader_of(file: &FileLayout, rights: AccessRights, keys: &[KeyFound]) -> Option<KeyNo> {
+    reading(file, rights)
+        .iter()
+        .find_map(|access| match access {
+            Access::Never => None,
+            Access::Free => Some(KeyNo::MASTER),
+            Access::Key(key) => {
+                let found = keys.get(usize::from(key.number()))?;
+                found.known().map(|_| *key)
+            }
+        })
 }
 
 impl From<LayoutErrors> for IssueError {

@@ -78,7 +78,8 @@
 //!   beyond a layout; content that differs from card to card is a layout for each card.
 //! - EV1 messaging only: cards of the first generation (MF3ICD40) are refused.
 //! - What SetConfiguration sets cannot be read back. It is taken for done once the PICC master key is
-//!   the layout's, which is changed after it; [`Issuer::configure_again`] sets it anew.
+//!   the layout's, which is changed after it; [`Issuer::configure_again`] sets it anew. FormatPICC, which
+//!   may have been held back until then, is disabled each time ([`Step::is_repeated`]), or listed as held.
 //! - Which file of an application has which ISO FID cannot be asked, only which FIDs there are.
 //! - Somebody between reader and card can refuse and delay, but not lie, once a secret key is in use.
 //!   A card fresh from the factory has no secret: issue cards where nobody is in between.

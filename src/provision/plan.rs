@@ -110,9 +110,18 @@ impl Step {
     pub fn is_irreversible(&self) -> bool {
         match &self.action {
             Action::KeySettings(settings) => !settings.flags.contains(NOT_FROZEN),
-            Action::DisableFormat | Action::RandomId => true,
+            Action::DisableFormat { .. } | Action::RandomId => true,
             _ => false,
         }
+    }
+}
+
+impl Step {
+    /// Whether it is done each time, since the card does not tell whether it is done already: FormatPICC
+    /// disabled on a card that has the layout's master key.
+    #[must_use]
+    pub const fn is_repeated(&self) -> bool {
+        matches!(self.action, Action::DisableFormat { again: true })
     }
 }
 
@@ -153,7 +162,10 @@ pub(super) enum Action {
     },
     KeySettings(KeySettings),
     SetAts,
-    DisableFormat,
+    /// `again`: the card may have it already, which it does not tell.
+    DisableFormat {
+        again: bool,
+    },
     RandomId,
 }
 
@@ -191,10 +203,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether the card is as the layout says, but for what is held back.
+    /// Whether the card is as the layout says, but for what is held back and as far as it tells: steps
+    /// that are [repeated](Step::is_repeated) do not count.
     #[must_use]
-    pub const fn is_done(&self) -> bool {
-        self.problems.is_empty() && self.steps.is_empty()
+    pub fn is_done(&self) -> bool {
+        self.problems.is_empty() && self.steps.iter().all(Step::is_repeated)
     }
 
     /// Whether the rest can be done.
@@ -236,7 +249,8 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.is_done() {
-            writeln!(f, "  nothing is to be done")?;
+            let other = if self.steps.is_empty() { "" } else { " else" };
+            writeln!(f, "  nothing{other} is to be done")?;
         }
         Ok(())
     }
@@ -506,13 +520,13 @@ impl Planner<'_> {
         }
     }
 
-    /// The settings at the end, as far as they may be brought about.
-    fn target(&self, settings: KeySettings) -> KeySettings {
+    /// The settings at the end, as far as they may be brought about. What is frozen already stays so.
+    fn target(&self, now: KeySettings, settings: KeySettings) -> KeySettings {
         if self.options.irreversible {
             settings
         } else {
             KeySettings {
-                flags: settings.flags | NOT_FROZEN,
+                flags: settings.flags | (NOT_FROZEN & now.flags),
                 ..settings
             }
         }
@@ -590,7 +604,7 @@ impl Planner<'_> {
 
     /// From the settings in force to those of the layout, or as near as may be.
     fn finish_settings(&mut self, level: Level, place: Place, now: KeySettings, end: KeySettings) {
-        let target = self.target(end);
+        let target = self.target(now, end);
         if now != target && now != end {
             let what = format!("set to {:02X}", target.to_byte());
             self.step(level, place, Action::KeySettings(target), what);
@@ -711,8 +725,16 @@ impl Planner<'_> {
         let Some(files) = &found.files else { return };
         for (number, _) in files {
             if !app.files.iter().any(|file| file.number == *number) {
-                let text = format!("file {number} is not in the layout and is left alone");
-                self.found(Place::Application(index), text);
+                let place = Place::Application(index);
+                if found.is_new() {
+                    let reason = format!(
+                        "file {number} is not in the layout, and the application has its first keys still: anybody may have put it there"
+                    );
+                    self.problem(ProblemKind::Differs, place, reason);
+                } else {
+                    let text = format!("file {number} is not in the layout and is left alone");
+                    self.found(place, text);
+                }
             }
         }
         let mut wanted_ids = Vec::new();
@@ -763,9 +785,10 @@ impl Planner<'_> {
             );
             return;
         }
-        if settings.rights == FILLING {
+        // Without content there is nothing to fill, and its rights are like any others.
+        if settings.rights == FILLING && file.has_content() {
             self.found(place, "its content may not be complete");
-            self.fill_on(app, number, file, settings);
+            self.fill_on(app, number, settings);
             return;
         }
         if settings.rights == file.rights && settings.comm.mode() == file.mode {
@@ -805,30 +828,16 @@ impl Planner<'_> {
     }
 
     /// Goes on with a file that is being filled.
-    fn fill_on(&mut self, app: usize, number: usize, file: &FileLayout, settings: &FileSettings) {
-        let (there, wanted) = match (&settings.detail, &file.kind) {
-            (
-                FileDetail::LinearRecord {
-                    current_records, ..
-                }
-                | FileDetail::CyclicRecord {
-                    current_records, ..
-                },
-                FileKind::Linear(records) | FileKind::Cyclic(records),
-            ) => (
-                current_records.get(),
-                u32::try_from(records.records.len()).unwrap_or(u32::MAX),
-            ),
-            _ => (0, u32::MAX),
+    fn fill_on(&mut self, app: usize, number: usize, settings: &FileSettings) {
+        let there = match settings.detail {
+            FileDetail::LinearRecord {
+                current_records, ..
+            }
+            | FileDetail::CyclicRecord {
+                current_records, ..
+            } => current_records.get(),
+            _ => 0,
         };
-        if there > wanted {
-            self.problem(
-                ProblemKind::Differs,
-                Place::Content(app, number),
-                format!("there are {there} records, and the layout has {wanted}"),
-            );
-            return;
-        }
         self.fill(app, number, settings.into(), there);
     }
 
@@ -848,21 +857,24 @@ impl Planner<'_> {
             return;
         };
         let rest = !self.options.keys_only;
-        if rest && self.configuration_due() {
-            if layout.ats.is_some() {
-                self.step(level, Place::Picc, Action::SetAts, "set the ATS");
-            }
-            if layout.disable_format && self.options.irreversible {
-                self.step(
-                    level,
-                    Place::Picc,
-                    Action::DisableFormat,
-                    "disable FormatPICC",
-                );
-            }
+        if rest && self.configuration_due() && layout.ats.is_some() {
+            self.step(level, Place::Picc, Action::SetAts, "set the ATS");
         }
-        if rest && layout.disable_format && !self.options.irreversible && self.configuration_due() {
-            self.hold(Place::Picc, "disable FormatPICC");
+        if rest && layout.disable_format {
+            // Whether it is done cannot be asked, and an earlier run may have held it back: the key says
+            // nothing of it.
+            let what = "disable FormatPICC";
+            if self.options.irreversible {
+                let again = !self.configuration_due();
+                let what = if again {
+                    "disable FormatPICC, in case that was held back before"
+                } else {
+                    what
+                };
+                self.step(level, Place::Picc, Action::DisableFormat { again }, what);
+            } else {
+                self.hold(Place::Picc, what);
+            }
         }
         if *origin != Origin::Wanted {
             if settings.flags.contains(KeyFlags::MASTER_KEY_CHANGEABLE) {

@@ -92,6 +92,17 @@ pub(super) struct AppFound {
     pub(super) iso_ids: Vec<IsoFileId>,
 }
 
+impl AppFound {
+    /// Whether the master key is still the one that it was created with, which is no secret.
+    pub(super) fn is_new(&self) -> bool {
+        let master = self.keys.first().and_then(KeyFound::known);
+        matches!(
+            master,
+            Some(Origin::Default | Origin::Factory | Origin::Transport(_))
+        )
+    }
+}
+
 /// What a look goes into.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Depth {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use toml::Spanned;
 
-use super::check::{LayoutError, LayoutErrors, Place};
+use super::check::{LayoutError, LayoutErrors, MAX_ERRORS, Place};
 use super::layout::{
     ApplicationLayout, FileKind, FileLayout, KeyRef, KeySlot, Layout, PiccLayout, RecordsLayout,
     storage,
@@ -25,6 +25,49 @@ use crate::wire::{
 
 /// The longest text that is looked at, in bytes.
 pub const MAX_TEXT: usize = 256 * 1024;
+
+/// The longest name, in bytes: names are repeated, in older keys and in everything that is said.
+const MAX_NAME: usize = 64;
+/// How many older keys or transport keys are listed in one place, at most.
+const MAX_OLDER: usize = 16;
+
+/// A name of [`MAX_NAME`] bytes at most.
+#[derive(Default, Deserialize)]
+#[serde(try_from = "String")]
+struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if name.len() > MAX_NAME {
+            return Err(format!("a name has {MAX_NAME} bytes at most"));
+        }
+        Ok(Self(name))
+    }
+}
+
+/// [`MAX_OLDER`] values at most.
+#[derive(Deserialize)]
+#[serde(try_from = "Vec<T>", bound = "T: Deserialize<'de>")]
+struct Few<T>(Vec<T>);
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> TryFrom<Vec<T>> for Few<T> {
+    type Error = String;
+
+    fn try_from(list: Vec<T>) -> Result<Self, String> {
+        if list.len() > MAX_OLDER {
+            return Err(format!("a list of keys has {MAX_OLDER} entries at most"));
+        }
+        Ok(Self(list))
+    }
+}
 
 /// Bytes, as text or in hexadecimal.
 #[derive(Deserialize)]
@@ -211,7 +254,7 @@ impl<'de> Deserialize<'de> for KeyOrWord {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    name: String,
+    name: Name,
     card: Spanned<CardSize>,
     system_id: Option<Bytes>,
     picc: Spanned<Picc>,
@@ -222,7 +265,7 @@ struct Document {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reference {
-    name: String,
+    name: Name,
     version: u8,
     #[serde(default = "yes")]
     diversified: bool,
@@ -231,14 +274,14 @@ struct Reference {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Slot {
-    name: String,
+    name: Name,
     version: u8,
     #[serde(default = "yes")]
     diversified: bool,
     #[serde(default)]
-    older: Vec<u8>,
+    older: Few<u8>,
     #[serde(default)]
-    older_keys: Vec<Reference>,
+    older_keys: Few<Reference>,
 }
 
 const fn yes() -> bool {
@@ -250,7 +293,7 @@ const fn yes() -> bool {
 struct Picc {
     key: Slot,
     #[serde(default)]
-    transport: Vec<Reference>,
+    transport: Few<Reference>,
     default_key: Option<Reference>,
     settings: Option<Spanned<Settings>>,
     #[serde(default)]
@@ -278,7 +321,7 @@ struct Settings {
 #[serde(deny_unknown_fields)]
 struct Application {
     #[serde(default)]
-    name: String,
+    name: Name,
     aid: AidText,
     iso_file_id: Option<FileIdText>,
     df_name: Option<Bytes>,
@@ -359,8 +402,10 @@ impl Layout {
     /// # Ok::<(), desfire_ev1::provision::LayoutErrors>(())
     /// ```
     ///
+    /// Names have 64 bytes at most, and lists of older or transport keys 16 entries.
+    ///
     /// # Errors
-    /// All that is wrong, with lines.
+    /// All that is wrong, with lines; not more than the first 100 faults.
     pub fn from_toml(text: &str) -> Result<Self, LayoutErrors> {
         if text.len() > MAX_TEXT {
             return Err(one(None, format!("a layout has {MAX_TEXT} bytes at most")));
@@ -448,7 +493,9 @@ impl Reading<'_> {
     }
 
     fn wrong(&mut self, place: Place, reason: impl Into<String>) {
-        self.wrong.push((place, reason.into()));
+        if self.wrong.len() < MAX_ERRORS {
+            self.wrong.push((place, reason.into()));
+        }
     }
 
     fn layout(&mut self, document: Document) -> Layout {
@@ -456,7 +503,7 @@ impl Reading<'_> {
         // Of a layout as a whole the size is what most is wrong with.
         let card = self.at(Place::Layout, document.card);
         Layout {
-            name: document.name,
+            name: document.name.0,
             storage: match card {
                 CardSize::Ev1_2K => storage::EV1_2K,
                 CardSize::Ev1_4K => storage::EV1_4K,
@@ -477,7 +524,7 @@ impl Reading<'_> {
     fn picc(&mut self, picc: Picc) -> PiccLayout {
         PiccLayout {
             key: slot(picc.key),
-            transport: picc.transport.into_iter().map(reference).collect(),
+            transport: picc.transport.0.into_iter().map(reference).collect(),
             default_key: picc.default_key.map(reference),
             settings: self.settings(Place::PiccSettings, picc.settings),
             random_id: picc.random_id,
@@ -535,7 +582,7 @@ impl Reading<'_> {
             name.ok()
         });
         ApplicationLayout {
-            name: app.name,
+            name: app.name.0,
             aid: app.aid.0,
             iso_file_id: app.iso_file_id.map(|id| id.0),
             df_name,
@@ -690,7 +737,7 @@ fn key_no(number: i64) -> Option<KeyNo> {
 
 fn reference(reference: Reference) -> KeyRef {
     KeyRef {
-        name: reference.name,
+        name: reference.name.0,
         version: reference.version,
         diversified: reference.diversified,
     }
@@ -698,15 +745,15 @@ fn reference(reference: Reference) -> KeyRef {
 
 fn slot(slot: Slot) -> KeySlot {
     let generation = |version| KeyRef {
-        name: slot.name.clone(),
+        name: slot.name.0.clone(),
         version,
         diversified: slot.diversified,
     };
-    let older = slot.older.iter().copied().map(generation);
+    let older = slot.older.0.iter().copied().map(generation);
     KeySlot {
         key: generation(slot.version),
         older: older
-            .chain(slot.older_keys.into_iter().map(reference))
+            .chain(slot.older_keys.0.into_iter().map(reference))
             .collect(),
     }
 }

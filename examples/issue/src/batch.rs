@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use desfire_ev1::provision::{Issuer, KeyStore, Progress, ProvisionError};
+use desfire_ev1::provision::{Issuer, KeyStore, Progress, ProvisionError, Step};
 use desfire_ev1::{Outcome, Transport};
 use getrandom::SysRng;
 
@@ -96,7 +96,7 @@ impl<K: KeyStore + ?Sized> Job<'_, K> {
                 report.exchanges = applied.exchanges;
                 report.looking = applied.looking;
                 report.held_back = applied.held_back;
-                report.end = if report.steps == 0 {
+                report.end = if applied.steps.iter().all(Step::is_repeated) {
                     End::NothingToDo
                 } else {
                     End::Issued
