@@ -10,10 +10,14 @@
 
 mod support;
 
+use std::time::Duration;
+
 use desfire_ev1::picc::Fault;
 use desfire_ev1::split::{Effect, Mode};
 use desfire_ev1::wire::Status;
+use desfire_ev1::{Link, LinkFormat, Transport};
 use support::*;
+use voucher::card::{CardLink, LinkError};
 use voucher::scheme::Purpose;
 use voucher::terminal::{TapError, Terminal};
 
@@ -65,12 +69,66 @@ async fn more_than_there_are() {
             (Mode::Remote, TapError::Service(_)) => {}
             (mode, error) => panic!("{mode}: {error}"),
         }
+        // The refusal has no MAC: it does not prove that the debit is not pending.
+        assert_eq!(failed.effect, Effect::Possible, "{mode}");
         if mode == Mode::Remote {
-            assert_eq!(refused_tap(failed).word, "card");
-        } else {
-            assert_eq!(failed.effect, Effect::None, "{mode}");
+            assert_eq!(refused_tap(failed).word, "unknown");
         }
         assert_eq!(bench.on_card(), (VOUCHERS, 0), "{mode}");
+    }
+}
+
+/// Somebody between terminal and card: lets the debit pass, sends a commit of their own, and says
+/// something else than the card, or nothing.
+struct Between {
+    card: CardLink,
+    says: Option<[u8; 2]>,
+}
+
+impl Link for Between {
+    type Error = LinkError;
+
+    fn format(&self) -> LinkFormat {
+        self.card.format()
+    }
+}
+
+impl Transport for Between {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, LinkError> {
+        let len = self.card.exchange(command, reply)?;
+        if command[1] != 0xDC {
+            return Ok(len);
+        }
+        let len = self.card.exchange(&[0x90, 0xC7, 0, 0, 0], reply)?;
+        assert_eq!(reply[len - 2..len], [0x91, 0x00], "the card takes it");
+        let says = self.says.ok_or(desfire_ev1::CardMute)?;
+        reply[..2].copy_from_slice(&says);
+        Ok(2)
+    }
+}
+
+/// CommitTransaction carries no MAC. Nobody may say "not done" once the debit has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_somebody_else() {
+    for mode in MODES {
+        for says in [Some([0x91, 0xBE]), None] {
+            let patience = Duration::from_millis(500);
+            let bench = Bench::with(|config| config.patience = patience, holder()).await;
+            let mut till = bench.terminal("till-0");
+            let card = bench.link();
+            let failed = till.redeem(mode, one(), &mut Between { card, says }).await;
+            let failed = failed.unwrap_err();
+            assert_eq!(failed.effect, Effect::Possible, "{mode}, {says:?}");
+            assert_eq!(bench.on_card(), (VOUCHERS - 1, 0), "{mode}, {says:?}");
+            if mode == Mode::Remote {
+                // What the service makes of it, also of a terminal that says nothing any more.
+                while !bench.log.text().contains("event=remote") {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                let log = bench.log.text();
+                assert!(log.contains("why=unknown"), "{says:?}: {log}");
+            }
+        }
     }
 }
 
