@@ -261,16 +261,38 @@ async fn open_scripts_are_bounded() {
     assert_eq!(bench.log.text().matches("event=given-up").count(), 1);
     assert_eq!(bench.on_card(), (VOUCHERS - 3, 3));
 
-    // What is settled makes room, what is not does not.
+    // Open scripts refuse no other mode; among scripts what is settled makes room, what is not does not.
     let bench = Bench::with(|config| config.open_taps = 1, holder()).await;
     let mut till = bench.terminal("till-0");
     let (path, receipt) = script_until_receipt(&bench, &mut till).await;
-    let refused = till
-        .redeem(Mode::CardLocked, one(), &mut bench.link())
-        .await;
+    for mode in [Mode::CardLocked, Mode::Proven, Mode::Remote] {
+        till.redeem(mode, one(), &mut bench.link()).await.unwrap();
+    }
+    let refused = till.redeem(Mode::Script, one(), &mut bench.link()).await;
     assert_eq!(refused_tap(refused.unwrap_err()).word, "busy");
     till.client().post(&path, &receipt).await.unwrap();
-    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+    till.redeem(Mode::Script, one(), &mut bench.link())
         .await
         .unwrap();
+
+    // Nor are they kept for ever, and the log says which were not.
+    let age = Duration::from_millis(300);
+    let bench = Bench::with(|config| config.unsettled_for = age, holder()).await;
+    let mut till = bench.terminal("till-0");
+    let (path, receipt) = script_until_receipt(&bench, &mut till).await;
+    let (settled, settling) = script_until_receipt(&bench, &mut till).await;
+    till.client().post(&settled, &settling).await.unwrap();
+    tokio::time::sleep(age * 2).await;
+    // The page tidies up.
+    till.client().get("/metrics").await.unwrap();
+    let refused = refusal(till.client().post(&path, &receipt).await.unwrap_err());
+    assert_eq!((refused.status, refused.word.as_str()), (404, "tap"));
+    till.client().post(&settled, &settling).await.unwrap();
+    let log = bench.log.text();
+    let given_up: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("given-up"))
+        .collect();
+    assert_eq!(given_up.len(), 1, "{log}");
+    assert!(given_up[0].contains("counter=1 outcome=unknown"), "{log}");
 }
