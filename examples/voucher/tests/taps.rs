@@ -10,6 +10,8 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use desfire_ev1::picc::Fault;
@@ -241,6 +243,52 @@ async fn the_register_of_keys_survives_a_restart() {
         .unwrap_err();
     assert!(matches!(failed.error, TapError::Store(_)));
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Something between terminal and service that passes all on but receipts: those it answers itself, as
+/// a portal does that says 200 to everything.
+fn portal(service: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut service = TcpStream::connect(service).unwrap();
+            let (mut answers, mut back) =
+                (service.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+            let mut request = [0; 4096];
+            while let Ok(len @ 1..) = client.read(&mut request) {
+                let request = &request[..len];
+                if request.windows(9).any(|part| part == b"/receipt ") {
+                    let fine =
+                        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+                    client.write_all(fine.as_bytes()).unwrap();
+                    break;
+                }
+                service.write_all(request).unwrap();
+            }
+            service.shutdown(Shutdown::Both).unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_is_kept_until_there_is_a_verdict() {
+    let bench = Bench::new().await;
+    let between = portal(bench.running.address());
+    let mut till = bench.shop.terminal("till-0", between).unwrap();
+    let failed = till.redeem(Mode::Script, one(), &mut bench.link()).await;
+    let failed = failed.unwrap_err();
+    assert_eq!(failed.effect, Effect::Done);
+    assert_eq!(bench.on_card(), (VOUCHERS - 1, 1));
+    let open = failed.receipt.expect("nobody has judged it");
+    till.send_receipt(&open).await.unwrap_err();
+    // Later, without the portal.
+    let mut till = bench.terminal("till-0");
+    let verdict = till.send_receipt(&open).await.unwrap();
+    assert_eq!(verdict, "done, 9 left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

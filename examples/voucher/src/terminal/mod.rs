@@ -404,12 +404,14 @@ impl Terminal {
     /// Brings a receipt to the service; the verdict.
     ///
     /// # Errors
-    /// The service cannot be reached: keep the receipt and try again.
+    /// The service cannot be reached, or what answers is something else that says no verdict: keep the
+    /// receipt and try again.
     pub async fn send_receipt(&mut self, open: &OpenReceipt) -> Result<String, ClientError> {
         let mut tries = 1;
         loop {
-            match self.client.post(&open.path, &open.receipt).await {
-                Ok(reply) => return Ok(reply.verdict.unwrap_or_default()),
+            let reply = self.client.post(&open.path, &open.receipt).await;
+            match reply.and_then(|reply| reply.verdict.ok_or(ClientError::Nonsense)) {
+                Ok(verdict) => return Ok(verdict),
                 Err(error) if tries >= RECEIPT_TRIES || error.is_final() => return Err(error),
                 Err(_) => tries += 1,
             }
