@@ -36,17 +36,28 @@ const SETTLED_FOR: Duration = Duration::from_secs(600);
 #[derive(Default)]
 struct Counters(HashMap<TerminalId, u64>);
 
+impl Counters {
+    /// The counter, if it has not been seen. Nothing is noted.
+    fn fresh(&self, terminal: &TerminalId, freshness: &Freshness) -> Result<u64, Refusal> {
+        match *freshness {
+            Freshness::Counter(counter) => {
+                let seen = self.0.get(terminal).copied().unwrap_or(0);
+                if counter > seen {
+                    Ok(counter)
+                } else {
+                    Err(Refusal::Replayed)
+                }
+            }
+            Freshness::Nonce(_) => Err(Refusal::NotFresh),
+        }
+    }
+}
+
 impl ReplayGuard for Counters {
     fn accept(&mut self, terminal: &TerminalId, freshness: &Freshness) -> Result<(), Refusal> {
-        let Freshness::Counter(counter) = *freshness else {
-            return Err(Refusal::NotFresh);
-        };
+        let counter = self.fresh(terminal, freshness)?;
         // Known terminals only come so far: the map is as large as the configuration.
-        let seen = self.0.entry(*terminal).or_insert(0);
-        if counter <= *seen {
-            return Err(Refusal::Replayed);
-        }
-        *seen = counter;
+        self.0.insert(*terminal, counter);
         Ok(())
     }
 }
@@ -142,6 +153,10 @@ impl Shared {
         })
     }
 
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn taps(&self) -> MutexGuard<'_, HashMap<TapId, Tap>> {
         self.taps.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,6 +234,8 @@ impl Shared {
             return Err(stopping());
         }
         let intent = challenge.intent;
+        // A repeated challenge must not use up the rate of the terminal that it was taken from.
+        self.counters().fresh(&intent.terminal, &intent.freshness)?;
         self.limits.check(&intent.terminal, intent.uid)?;
         let redeem = self.scheme.redeem;
         let policy = PolicyFn(move |_: &TerminalId, key: &KeyRequest| {
@@ -238,7 +255,7 @@ impl Shared {
         self.make_room(intent.mode)?;
         let (_, key) = self.config.transport(&intent.terminal, intent.transport)?;
         let accepted = {
-            let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counters = self.counters();
             Accepted::check(message, &key, &policy, &mut *counters)?
         };
         if intent.mode == Mode::Remote {
