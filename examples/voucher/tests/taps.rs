@@ -218,6 +218,9 @@ async fn the_register_of_keys_survives_a_restart() {
     let folder = std::env::temp_dir().join(format!("voucher-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("till-0");
+    // What a torn write has left behind, for all to read.
+    let left_behind = folder.join("till-0.new");
+    std::fs::write(&left_behind, b"half").unwrap();
     let mut till = bench.terminal("till-0").stored_in(path.clone());
     for _ in 0..2 {
         till.redeem(Mode::CardLocked, one(), &mut bench.link())
@@ -225,6 +228,13 @@ async fn the_register_of_keys_survives_a_restart() {
             .unwrap();
     }
     drop(till);
+    assert!(!left_behind.exists());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
     let id = desfire_ev1::split::TerminalId::new(b"till-0").unwrap();
     let mut till = Terminal::restore(id, path, bench.running.address()).unwrap();
     let redeemed = till
