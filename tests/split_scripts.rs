@@ -22,7 +22,10 @@ use desfire_ev1::wire::{
     AccessRights, Amount, AuthScheme, CommMode, FileDetail, FileNo, FileSettings, Framing, KeyNo,
     KeyType, Status, U24, ValueFlags,
 };
-use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Session, VirtualReader};
+use desfire_ev1::{
+    Authenticated, Key, Link as _, LinkFormat, Machine, Outcome, Session, Transport as _,
+    VirtualReader,
+};
 use proptest::prelude::*;
 use support::*;
 
@@ -432,12 +435,43 @@ fn torn_at_every_frame() {
         let debited = counter.card().state() != VirtualReader::demo().card().state();
         assert_eq!(debited, torn >= commit);
         let expected = match torn {
-            _ if torn < commit => (Effect::None, Verdict::Unknown),
-            _ if torn == commit => (Effect::Possible, Verdict::Unknown),
+            // Nothing but the token has left.
+            0 => (Effect::None, Verdict::Unknown),
+            // Anybody on the link can commit what is pending.
+            _ if torn <= commit => (Effect::Possible, Verdict::Unknown),
             _ => (Effect::Done, Verdict::Done),
         };
         assert_eq!((ending.effect, verdict), expected, "{torn}");
     }
+}
+
+/// CommitTransaction carries no MAC: whoever is on the link keeps the reply to a change back and sends
+/// one. The terminal must not say that nothing has happened.
+#[test]
+fn a_commit_of_somebody_else() {
+    let mut counter = Counter::demo();
+    let made = make(&mut counter, |session, script| {
+        script.send(session.debit(file(2), amount(250))).unwrap();
+        script.send(session.commit_transaction()).unwrap();
+    });
+    counter.torn_at = Some(counter.frames.len() + 1);
+    let mut receipt = [0; 512];
+    let mut player = made.waiting.script(&made.script, &mut receipt).unwrap();
+    let error = player.play(&mut counter).unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    let ending = player.ending();
+    assert_eq!(
+        (ending.stop, ending.effect, ending.frames),
+        (Stop::Unanswered, Effect::Possible, 2)
+    );
+    let before = counter.card().state().clone();
+    counter.torn_at = None;
+    let commit: &[u8] = match counter.format().framing {
+        Framing::Native => &[0xC7],
+        Framing::Wrapped => &[0x90, 0xC7, 0, 0, 0],
+    };
+    counter.exchange(commit, &mut [0; 64]).unwrap();
+    assert_ne!(*counter.card().state(), before);
 }
 
 #[test]
@@ -455,7 +489,7 @@ fn a_refused_script() {
     assert_eq!(ending.stop, Stop::Refused(Status::BoundaryError));
     assert_eq!(
         (ending.effect, ending.commands, ending.frames),
-        (Effect::None, 1, 3)
+        (Effect::Possible, 1, 3)
     );
     // An error status is no proof.
     let judgement = judge(&record, &receipt);
@@ -492,18 +526,15 @@ fn a_proved_deviation() {
             .unwrap();
         script.send(session.commit_transaction()).unwrap();
     };
-    for (write, verdict, at) in [
-        (stale, Verdict::NotDone, 0),
-        (in_clear, Verdict::Unknown, 0),
-        (before, Verdict::Unknown, 1),
+    for (write, effect, verdict, at) in [
+        (stale, Effect::None, Verdict::NotDone, 0),
+        (in_clear, Effect::None, Verdict::Unknown, 0),
+        (before, Effect::Possible, Verdict::Unknown, 1),
     ] {
         let mut counter = Counter::demo();
         let made = make(&mut counter, write);
         let (ending, receipt, record) = play(made, &mut counter);
-        assert_eq!(
-            (ending.stop, ending.effect),
-            (Stop::NotAsExpected, Effect::None)
-        );
+        assert_eq!((ending.stop, ending.effect), (Stop::NotAsExpected, effect));
         let judgement = judge(&record, &receipt);
         assert_eq!(
             (judgement.verdict, judgement.deviation),

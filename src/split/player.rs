@@ -8,7 +8,7 @@
 use super::error::TerminalError;
 use super::kdf;
 use super::message::{Binding, From, Kind, TAG, take_short};
-use super::script::{Entry, Out, Tally};
+use super::script::{Entry, Flags, Out, Tally};
 use crate::error::{Error, Misuse, Outcome};
 use crate::pcd::doors::{Opened, Proving};
 use crate::wire::frame::FrameBuffer;
@@ -18,10 +18,11 @@ use crate::{LinkFormat, Machine, RunError, Step, Transport};
 /// Whether the card has been changed for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// No commit and no command that is valid at once has left. (Changes that wait for a commit are
-    /// dropped by the card.)
+    /// No command that changes anything has left, now or with a commit.
     None,
-    /// One has left, and what came back does not prove that all is done.
+    /// One has left, and what came back does not prove that all is done. A change that waits for a
+    /// commit counts: CommitTransaction carries no MAC, so that whoever is on the link can keep a reply
+    /// back and send a commit of their own.
     Possible,
     /// All is done: the tags say so.
     Done,
@@ -313,7 +314,7 @@ impl<'s> Player<'s> {
         self.reply_at = self.receipt.len;
         self.current = Some(entry);
         self.sent = 0;
-        if entry.flags.takes_effect() {
+        if entry.flags.takes_effect() || entry.flags.contains(Flags::PENDING) {
             self.ending.effect = Effect::Possible;
         }
         self.put_frame(entry.code, &entry)

@@ -146,11 +146,11 @@ impl Scheme {
     ) -> Result<i32, Interrupted<T::Error>> {
         self.state_settings(session);
         let debit = session.debit(self.vouchers, purpose.amount()).run(link);
-        debit.map_err(Interrupted::before)?;
+        debit.map_err(Interrupted::at_debit)?;
         let write = session.write_record(self.log, 0, record).run(link);
-        write.map_err(Interrupted::before)?;
+        write.map_err(Interrupted::pending)?;
         let commit = session.commit_transaction().run(link);
-        commit.map_err(Interrupted::at_commit)?;
+        commit.map_err(Interrupted::pending)?;
         let left = session.get_value(self.vouchers).run(link);
         left.map_err(Interrupted::after)
     }
@@ -168,14 +168,11 @@ impl Scheme {
     ) -> Result<i32, Interrupted<T::Error>> {
         self.state_settings(session);
         let debit = session.debit(self.vouchers, purpose.amount());
-        debit.run_async(link).await.map_err(Interrupted::before)?;
+        debit.run_async(link).await.map_err(Interrupted::at_debit)?;
         let write = session.write_record(self.log, 0, record);
-        write.run_async(link).await.map_err(Interrupted::before)?;
+        write.run_async(link).await.map_err(Interrupted::pending)?;
         let commit = session.commit_transaction();
-        commit
-            .run_async(link)
-            .await
-            .map_err(Interrupted::at_commit)?;
+        commit.run_async(link).await.map_err(Interrupted::pending)?;
         let left = session.get_value(self.vouchers);
         left.run_async(link).await.map_err(Interrupted::after)
     }
@@ -209,18 +206,20 @@ pub struct Interrupted<E> {
 }
 
 impl<E> Interrupted<E> {
-    /// The card drops what is not committed.
-    const fn before(error: RunError<E>) -> Self {
-        let effect = Effect::None;
-        Self { effect, error }
-    }
-
-    /// Error statuses carry no MAC: somebody on the link could have made a refusal up.
-    const fn at_commit(error: RunError<E>) -> Self {
+    /// Before the debit has left nothing can be gone. Error statuses carry no MAC: a refusal that
+    /// comes back can be made up by somebody on the link.
+    const fn at_debit(error: RunError<E>) -> Self {
         let effect = match error.outcome() {
             Outcome::NotSent => Effect::None,
             _ => Effect::Possible,
         };
+        Self { effect, error }
+    }
+
+    /// The debit is pending. CommitTransaction carries no MAC either: whoever is on the link can send
+    /// one, whatever this side has sent.
+    const fn pending(error: RunError<E>) -> Self {
+        let effect = Effect::Possible;
         Self { effect, error }
     }
 

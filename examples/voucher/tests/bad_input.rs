@@ -363,6 +363,14 @@ async fn rate_limits() {
         assert_eq!(refused.status, 401);
     }
     till.client().post("/v1/taps", &good).await.unwrap();
+    // Nor do repeated ones, which somebody else has overheard.
+    for _ in 0..20 {
+        let refused = refusal(till.client().post("/v1/taps", &good).await.unwrap_err());
+        assert_eq!(refused.word, "freshness");
+    }
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,10 +10,16 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
 use desfire_ev1::picc::Fault;
 use desfire_ev1::split::{Effect, Mode};
 use desfire_ev1::wire::Status;
+use desfire_ev1::{Link, LinkFormat, Transport};
 use support::*;
+use voucher::card::{CardLink, LinkError};
 use voucher::scheme::Purpose;
 use voucher::terminal::{TapError, Terminal};
 
@@ -65,12 +71,66 @@ async fn more_than_there_are() {
             (Mode::Remote, TapError::Service(_)) => {}
             (mode, error) => panic!("{mode}: {error}"),
         }
+        // The refusal has no MAC: it does not prove that the debit is not pending.
+        assert_eq!(failed.effect, Effect::Possible, "{mode}");
         if mode == Mode::Remote {
-            assert_eq!(refused_tap(failed).word, "card");
-        } else {
-            assert_eq!(failed.effect, Effect::None, "{mode}");
+            assert_eq!(refused_tap(failed).word, "unknown");
         }
         assert_eq!(bench.on_card(), (VOUCHERS, 0), "{mode}");
+    }
+}
+
+/// Somebody between terminal and card: lets the debit pass, sends a commit of their own, and says
+/// something else than the card, or nothing.
+struct Between {
+    card: CardLink,
+    says: Option<[u8; 2]>,
+}
+
+impl Link for Between {
+    type Error = LinkError;
+
+    fn format(&self) -> LinkFormat {
+        self.card.format()
+    }
+}
+
+impl Transport for Between {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, LinkError> {
+        let len = self.card.exchange(command, reply)?;
+        if command[1] != 0xDC {
+            return Ok(len);
+        }
+        let len = self.card.exchange(&[0x90, 0xC7, 0, 0, 0], reply)?;
+        assert_eq!(reply[len - 2..len], [0x91, 0x00], "the card takes it");
+        let says = self.says.ok_or(desfire_ev1::CardMute)?;
+        reply[..2].copy_from_slice(&says);
+        Ok(2)
+    }
+}
+
+/// CommitTransaction carries no MAC. Nobody may say "not done" once the debit has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_somebody_else() {
+    for mode in MODES {
+        for says in [Some([0x91, 0xBE]), None] {
+            let patience = Duration::from_millis(500);
+            let bench = Bench::with(|config| config.patience = patience, holder()).await;
+            let mut till = bench.terminal("till-0");
+            let card = bench.link();
+            let failed = till.redeem(mode, one(), &mut Between { card, says }).await;
+            let failed = failed.unwrap_err();
+            assert_eq!(failed.effect, Effect::Possible, "{mode}, {says:?}");
+            assert_eq!(bench.on_card(), (VOUCHERS - 1, 0), "{mode}, {says:?}");
+            if mode == Mode::Remote {
+                // What the service makes of it, also of a terminal that says nothing any more.
+                while !bench.log.text().contains("event=remote") {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                let log = bench.log.text();
+                assert!(log.contains("why=unknown"), "{says:?}: {log}");
+            }
+        }
     }
 }
 
@@ -158,6 +218,9 @@ async fn the_register_of_keys_survives_a_restart() {
     let folder = std::env::temp_dir().join(format!("voucher-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("till-0");
+    // What a torn write has left behind, for all to read.
+    let left_behind = folder.join("till-0.new");
+    std::fs::write(&left_behind, b"half").unwrap();
     let mut till = bench.terminal("till-0").stored_in(path.clone());
     for _ in 0..2 {
         till.redeem(Mode::CardLocked, one(), &mut bench.link())
@@ -165,6 +228,13 @@ async fn the_register_of_keys_survives_a_restart() {
             .unwrap();
     }
     drop(till);
+    assert!(!left_behind.exists());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
     let id = desfire_ev1::split::TerminalId::new(b"till-0").unwrap();
     let mut till = Terminal::restore(id, path, bench.running.address()).unwrap();
     let redeemed = till
@@ -185,6 +255,52 @@ async fn the_register_of_keys_survives_a_restart() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Something between terminal and service that passes all on but receipts: those it answers itself, as
+/// a portal does that says 200 to everything.
+fn portal(service: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut service = TcpStream::connect(service).unwrap();
+            let (mut answers, mut back) =
+                (service.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+            let mut request = [0; 4096];
+            while let Ok(len @ 1..) = client.read(&mut request) {
+                let request = &request[..len];
+                if request.windows(9).any(|part| part == b"/receipt ") {
+                    let fine =
+                        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+                    client.write_all(fine.as_bytes()).unwrap();
+                    break;
+                }
+                service.write_all(request).unwrap();
+            }
+            service.shutdown(Shutdown::Both).unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_is_kept_until_there_is_a_verdict() {
+    let bench = Bench::new().await;
+    let between = portal(bench.running.address());
+    let mut till = bench.shop.terminal("till-0", between).unwrap();
+    let failed = till.redeem(Mode::Script, one(), &mut bench.link()).await;
+    let failed = failed.unwrap_err();
+    assert_eq!(failed.effect, Effect::Done);
+    assert_eq!(bench.on_card(), (VOUCHERS - 1, 1));
+    let open = failed.receipt.expect("nobody has judged it");
+    till.send_receipt(&open).await.unwrap_err();
+    // Later, without the portal.
+    let mut till = bench.terminal("till-0");
+    let verdict = till.send_receipt(&open).await.unwrap();
+    assert_eq!(verdict, "done, 9 left");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn open_scripts_are_bounded() {
     // A terminal that brings no receipts: its oldest script is given up, and said so.
@@ -203,16 +319,38 @@ async fn open_scripts_are_bounded() {
     assert_eq!(bench.log.text().matches("event=given-up").count(), 1);
     assert_eq!(bench.on_card(), (VOUCHERS - 3, 3));
 
-    // What is settled makes room, what is not does not.
+    // Open scripts refuse no other mode; among scripts what is settled makes room, what is not does not.
     let bench = Bench::with(|config| config.open_taps = 1, holder()).await;
     let mut till = bench.terminal("till-0");
     let (path, receipt) = script_until_receipt(&bench, &mut till).await;
-    let refused = till
-        .redeem(Mode::CardLocked, one(), &mut bench.link())
-        .await;
+    for mode in [Mode::CardLocked, Mode::Proven, Mode::Remote] {
+        till.redeem(mode, one(), &mut bench.link()).await.unwrap();
+    }
+    let refused = till.redeem(Mode::Script, one(), &mut bench.link()).await;
     assert_eq!(refused_tap(refused.unwrap_err()).word, "busy");
     till.client().post(&path, &receipt).await.unwrap();
-    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+    till.redeem(Mode::Script, one(), &mut bench.link())
         .await
         .unwrap();
+
+    // Nor are they kept for ever, and the log says which were not.
+    let age = Duration::from_millis(300);
+    let bench = Bench::with(|config| config.unsettled_for = age, holder()).await;
+    let mut till = bench.terminal("till-0");
+    let (path, receipt) = script_until_receipt(&bench, &mut till).await;
+    let (settled, settling) = script_until_receipt(&bench, &mut till).await;
+    till.client().post(&settled, &settling).await.unwrap();
+    tokio::time::sleep(age * 2).await;
+    // The page tidies up.
+    till.client().get("/metrics").await.unwrap();
+    let refused = refusal(till.client().post(&path, &receipt).await.unwrap_err());
+    assert_eq!((refused.status, refused.word.as_str()), (404, "tap"));
+    till.client().post(&settled, &settling).await.unwrap();
+    let log = bench.log.text();
+    let given_up: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("given-up"))
+        .collect();
+    assert_eq!(given_up.len(), 1, "{log}");
+    assert!(given_up[0].contains("counter=1 outcome=unknown"), "{log}");
 }

@@ -33,10 +33,14 @@ pub struct Config {
     pub per_card: NonZeroU32,
     /// How many calls to the key holder run at once; more wait, within the deadline.
     pub at_once: usize,
-    /// How many taps are kept open. Those that are settled make room; otherwise a tap is refused.
+    /// How many scripts are kept, and how many proven and remote taps together. Scripts that are
+    /// settled make room; otherwise a tap is refused. Card-locked ones are not kept, and never refused
+    /// for this.
     pub open_taps: usize,
     /// How many scripts of one terminal can be without a receipt. Then its oldest is given up.
     pub unsettled: usize,
+    /// How long a script can be without a receipt. Then it is given up.
+    pub unsettled_for: Duration,
 }
 
 impl Config {
@@ -59,6 +63,7 @@ impl Config {
             at_once: 4,
             open_taps: 4096,
             unsettled: 32,
+            unsettled_for: Duration::from_secs(24 * 60 * 60),
         }
     }
 

@@ -9,7 +9,7 @@ use desfire_ev1::split::{
     authenticate_async,
 };
 use desfire_ev1::wire::KeyType;
-use desfire_ev1::{Machine as _, Session};
+use desfire_ev1::{Authenticated, Machine as _, Session};
 use tokio::sync::{Mutex, mpsc};
 use zeroize::Zeroizing;
 
@@ -38,14 +38,12 @@ impl Dialogue {
         let (outgoing, from) = mpsc::channel(1);
         tokio::spawn(async move {
             let began = Instant::now();
-            let patience = shared.config.patience;
+            let until = tokio::time::Instant::now() + shared.config.patience;
             let carrier = Wire {
                 to: outgoing.clone(),
                 from: incoming,
             };
-            let whole =
-                tokio::time::timeout(patience, redeem(&shared, &accepted, purpose, carrier));
-            let mut end = whole.await.unwrap_or_else(|_| Err(Problem::no_such_tap()));
+            let mut end = redeem(&shared, &accepted, purpose, carrier, until).await;
             let word = end.as_ref().map(|(word, _)| *word);
             let logged = shared.remote_ended(accepted.challenge(), word, began.elapsed());
             if let Err(problem) = logged {
@@ -149,39 +147,19 @@ async fn redeem(
     accepted: &Accepted,
     purpose: Purpose,
     wire: Wire,
+    until: tokio::time::Instant,
 ) -> Result<(&'static str, Said), Problem> {
-    let request = accepted.key_request();
     let mut card = RemoteCard::new(accepted, wire)?;
-    let key = shared
-        .with_holder(move |holder| Ok(holder.find(&request)?))
-        .await?;
-    let mut key = Waiting {
-        shared,
-        key: Some(key),
-    };
-    let selected = Session::new()
-        .select_application(AID)
-        .run_async(&mut card)
-        .await;
-    let selected = selected.map_err(|error| ended("not done", error))?;
-    let mut rng = getrandom::SysRng;
-    let session = authenticate_async(
-        selected,
-        request.scheme,
-        request.key_no,
-        &mut key,
-        &mut rng,
-        &mut card,
-    );
-    let mut session = session.await.map_err(|error| match error {
-        desfire_ev1::split::AuthenticateError::Key(problem) => problem,
-        error => ended("not done", error),
-    })?;
+    let opened = tokio::time::timeout_at(until, handshake(shared, accepted, &mut card));
+    let mut session = opened.await.map_err(|_| Problem::no_such_tap())??;
     let line = scheme::record(accepted.challenge().intent.transport, purpose);
     let redeemed = shared
         .scheme
         .redeem_async(&mut session, purpose, &line, &mut card);
-    let (word, verdict) = match redeemed.await {
+    // The debit is the first thing to leave: from here on silence proves nothing.
+    let redeemed = tokio::time::timeout_at(until, redeemed).await;
+    let redeemed = redeemed.map_err(|_| ended("unknown", "no answer in time"))?;
+    let (word, verdict) = match redeemed {
         Ok(left) => ("done", format!("done, {left} left")),
         Err(interrupted) => match interrupted.effect {
             Effect::None => return Err(ended("not done", interrupted.error)),
@@ -193,18 +171,47 @@ async fn redeem(
     Ok((word, Said::End { message, verdict }))
 }
 
+/// Up to the session; nothing of it changes the card.
+async fn handshake(
+    shared: &Shared,
+    accepted: &Accepted,
+    card: &mut RemoteCard<Wire>,
+) -> Result<Session<Authenticated>, Problem> {
+    let request = accepted.key_request();
+    let key = shared
+        .with_holder(move |holder| Ok(holder.find(&request)?))
+        .await?;
+    let mut key = Waiting {
+        shared,
+        key: Some(key),
+    };
+    let selected = Session::new().select_application(AID).run_async(card).await;
+    let selected = selected.map_err(|error| ended("not done", error))?;
+    let mut rng = getrandom::SysRng;
+    let session = authenticate_async(
+        selected,
+        request.scheme,
+        request.key_no,
+        &mut key,
+        &mut rng,
+        card,
+    );
+    session.await.map_err(|error| match error {
+        desfire_ev1::split::AuthenticateError::Key(problem) => problem,
+        error => ended("not done", error),
+    })
+}
+
 /// The dialogue is over and the vouchers are not known to be redeemed.
 fn ended(verdict: &'static str, error: impl std::fmt::Display) -> Problem {
-    let word = if verdict == "unknown" {
-        "unknown"
+    let (word, text) = if verdict == "unknown" {
+        let text = "whether the card at the terminal did it is not known; look at what is on it";
+        ("unknown", text.to_owned())
     } else {
-        "card"
+        let text = format!("the card at the terminal did not do it; redeemed: {verdict}");
+        ("card", text)
     };
-    let mut problem = Problem::new(
-        StatusCode::BAD_GATEWAY,
-        word,
-        format!("the card at the terminal did not do it; redeemed: {verdict}"),
-    );
+    let mut problem = Problem::new(StatusCode::BAD_GATEWAY, word, text);
     problem.inside = Some(error.to_string());
     problem
 }

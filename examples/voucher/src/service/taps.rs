@@ -36,17 +36,28 @@ const SETTLED_FOR: Duration = Duration::from_secs(600);
 #[derive(Default)]
 struct Counters(HashMap<TerminalId, u64>);
 
+impl Counters {
+    /// The counter, if it has not been seen. Nothing is noted.
+    fn fresh(&self, terminal: &TerminalId, freshness: &Freshness) -> Result<u64, Refusal> {
+        match *freshness {
+            Freshness::Counter(counter) => {
+                let seen = self.0.get(terminal).copied().unwrap_or(0);
+                if counter > seen {
+                    Ok(counter)
+                } else {
+                    Err(Refusal::Replayed)
+                }
+            }
+            Freshness::Nonce(_) => Err(Refusal::NotFresh),
+        }
+    }
+}
+
 impl ReplayGuard for Counters {
     fn accept(&mut self, terminal: &TerminalId, freshness: &Freshness) -> Result<(), Refusal> {
-        let Freshness::Counter(counter) = *freshness else {
-            return Err(Refusal::NotFresh);
-        };
+        let counter = self.fresh(terminal, freshness)?;
         // Known terminals only come so far: the map is as large as the configuration.
-        let seen = self.0.entry(*terminal).or_insert(0);
-        if counter <= *seen {
-            return Err(Refusal::Replayed);
-        }
-        *seen = counter;
+        self.0.insert(*terminal, counter);
         Ok(())
     }
 }
@@ -68,6 +79,10 @@ enum Kind {
 }
 
 impl Tap {
+    const fn is_script(&self) -> bool {
+        matches!(self.kind, Kind::Script { .. })
+    }
+
     const fn settled(&self) -> bool {
         matches!(
             self.kind,
@@ -136,6 +151,10 @@ impl Shared {
             taps: Mutex::default(),
             stopping: AtomicBool::new(false),
         })
+    }
+
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn taps(&self) -> MutexGuard<'_, HashMap<TapId, Tap>> {
@@ -215,6 +234,8 @@ impl Shared {
             return Err(stopping());
         }
         let intent = challenge.intent;
+        // A repeated challenge must not use up the rate of the terminal that it was taken from.
+        self.counters().fresh(&intent.terminal, &intent.freshness)?;
         self.limits.check(&intent.terminal, intent.uid)?;
         let redeem = self.scheme.redeem;
         let policy = PolicyFn(move |_: &TerminalId, key: &KeyRequest| {
@@ -231,10 +252,10 @@ impl Shared {
             let text = "the purpose is none of this scheme: redeem 1 to 20 vouchers";
             Problem::new(StatusCode::BAD_REQUEST, "purpose", text)
         })?;
-        self.make_room()?;
+        self.make_room(intent.mode)?;
         let (_, key) = self.config.transport(&intent.terminal, intent.transport)?;
         let accepted = {
-            let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counters = self.counters();
             Accepted::check(message, &key, &policy, &mut *counters)?
         };
         if intent.mode == Mode::Remote {
@@ -261,13 +282,23 @@ impl Shared {
         })
     }
 
-    /// Tidies up if there is too much; still too much is refused, before anything is used up.
-    fn make_room(&self) -> Result<(), Problem> {
-        let full = || self.taps().len() >= self.config.open_taps;
+    /// Tidies up if there is too much of what this mode keeps; still too much is refused, before
+    /// anything is used up. Open scripts stand in nobody's way but that of other scripts.
+    fn make_room(&self, mode: Mode) -> Result<(), Problem> {
+        let script = match mode {
+            Mode::CardLocked => return Ok(()),
+            Mode::Script => true,
+            Mode::Proven | Mode::Remote => false,
+        };
+        let full = || {
+            let taps = self.taps();
+            let alike = taps.values().filter(|tap| tap.is_script() == script);
+            alike.count() >= self.config.open_taps
+        };
         if full() {
             self.tidy();
         }
-        if full() {
+        if script && full() {
             // What is settled is kept out of courtesy only.
             self.taps().retain(|_, tap| !tap.settled());
         }
@@ -278,14 +309,20 @@ impl Shared {
         }
     }
 
-    /// Forgets taps that are over, or that nobody will come back to. A script without a receipt
-    /// stays: what it did is not known yet.
+    /// Forgets taps that are over, or that nobody will come back to. A script without a receipt stays
+    /// long: what it did is not known yet. When it is given up, the log says so.
     pub(super) fn tidy(&self) {
-        let patience = self.config.patience;
+        let (patience, unsettled_for) = (self.config.patience, self.config.unsettled_for);
         let mut taps = self.taps();
         taps.retain(|_, tap| match &tap.kind {
             Kind::Proven(_) | Kind::Remote(_) => tap.since.elapsed() <= patience,
-            Kind::Script { verdict, .. } => verdict.is_none() || tap.since.elapsed() <= SETTLED_FOR,
+            Kind::Script {
+                verdict: Some(_), ..
+            } => tap.since.elapsed() <= SETTLED_FOR,
+            // Without its line in the log it stays, until the log can be written again.
+            Kind::Script { verdict: None, .. } => {
+                tap.since.elapsed() <= unsettled_for || self.give_up(tap).is_err()
+            }
         });
         let open = i64::try_from(taps.len()).unwrap_or(i64::MAX);
         self.metrics.open.set(open);
@@ -305,27 +342,29 @@ impl Shared {
     /// One terminal that brings no receipts must not fill the memory for all: its oldest script goes,
     /// unknown, with a line in the log that says which.
     fn give_up_oldest(&self, terminal: &TerminalId) -> Result<(), Problem> {
-        let given_up = {
-            let mut taps = self.taps();
-            let mut open: Vec<_> = taps
-                .iter()
-                .filter(|(_, tap)| tap.unsettled_of(terminal))
-                .map(|(id, tap)| (tap.since, *id))
-                .collect();
-            if open.len() < self.config.unsettled {
-                return Ok(());
-            }
-            open.sort_unstable();
-            open.first().and_then(|(_, id)| taps.remove(id))
-        };
-        let Some(tap) = given_up else {
+        let mut taps = self.taps();
+        let open = taps.iter().filter(|(_, tap)| tap.unsettled_of(terminal));
+        let open: Vec<_> = open.map(|(id, tap)| (tap.since, *id)).collect();
+        if open.len() < self.config.unsettled {
             return Ok(());
-        };
-        self.metrics.open.dec();
-        self.metrics.ended(Mode::Script, "given-up");
-        let (challenge, age) = (&tap.challenge, tap.since.elapsed());
+        }
+        if let Some((_, id)) = open.iter().min()
+            && let Some(tap) = taps.get(id)
+        {
+            self.give_up(tap)?;
+            taps.remove(id);
+            self.metrics.open.dec();
+        }
+        Ok(())
+    }
+
+    /// The line in the log for a script that is going to be forgotten, unknown.
+    fn give_up(&self, tap: &Tap) -> Result<(), Problem> {
+        let age = tap.since.elapsed();
         self.audit
-            .line("given-up", Some(challenge), Ok("unknown"), age)
+            .line("given-up", Some(&tap.challenge), Ok("unknown"), age)?;
+        self.metrics.ended(Mode::Script, "given-up");
+        Ok(())
     }
 
     fn keep(&self, challenge: Challenge, kind: Kind) -> Result<TapId, Problem> {

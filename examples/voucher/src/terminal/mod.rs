@@ -7,8 +7,10 @@
 
 mod client;
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use desfire_ev1::split::{
@@ -207,10 +209,7 @@ impl Terminal {
     pub fn next_key(&mut self) -> Result<(TransportKeyId, TransportKey), TapError> {
         let next = self.dukpt.next_key()?;
         if let Some(path) = &self.stored {
-            let mut fresh = path.clone();
-            fresh.as_mut_os_string().push(".new");
-            std::fs::write(&fresh, self.memory())?;
-            std::fs::rename(&fresh, path)?;
+            store(path, self.memory().as_slice())?;
         }
         Ok(next)
     }
@@ -404,12 +403,14 @@ impl Terminal {
     /// Brings a receipt to the service; the verdict.
     ///
     /// # Errors
-    /// The service cannot be reached: keep the receipt and try again.
+    /// The service cannot be reached, or what answers is something else that says no verdict: keep the
+    /// receipt and try again.
     pub async fn send_receipt(&mut self, open: &OpenReceipt) -> Result<String, ClientError> {
         let mut tries = 1;
         loop {
-            match self.client.post(&open.path, &open.receipt).await {
-                Ok(reply) => return Ok(reply.verdict.unwrap_or_default()),
+            let reply = self.client.post(&open.path, &open.receipt).await;
+            match reply.and_then(|reply| reply.verdict.ok_or(ClientError::Nonsense)) {
+                Ok(verdict) => return Ok(verdict),
                 Err(error) if tries >= RECEIPT_TRIES || error.is_final() => return Err(error),
                 Err(_) => tries += 1,
             }
@@ -452,6 +453,36 @@ impl Terminal {
         done.verdict = reply.verdict;
         Ok(())
     }
+}
+
+/// Stores the register so that only this user can read it, and so that it is the old one or the new
+/// one, whenever the power goes: an old one after a key was used would use that key again.
+fn store(path: &Path, register: &[u8]) -> std::io::Result<()> {
+    let mut fresh = path.to_owned();
+    fresh.as_mut_os_string().push(".new");
+    // One that was left behind keeps the rights that it has.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&fresh)?;
+    file.write_all(register)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&fresh, path)?;
+    // The new name is in the folder, which is written for itself.
+    #[cfg(unix)]
+    {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Reads the UID in the way that every card has, and selects the application.
