@@ -474,6 +474,55 @@ fn a_commit_from_somebody_else_makes_no_money_and_is_settled_or_found() {
     }
 }
 
+/// Answers SelectApplication itself, so that the card drops nothing.
+struct KeepsSelectionBack<'r>(&'r mut Radio);
+
+impl Link for KeepsSelectionBack<'_> {
+    type Error = Mute;
+
+    fn format(&self) -> LinkFormat {
+        self.0.format()
+    }
+}
+
+impl Transport for KeepsSelectionBack<'_> {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Mute> {
+        if command.first() == Some(&0x5A) {
+            reply[0] = 0x00;
+            return Ok(1);
+        }
+        self.0.exchange(command, reply)
+    }
+}
+
+#[test]
+fn not_paid_stays_true_if_a_selection_was_kept_back_and_a_commit_follows() {
+    for operation in OPERATIONS {
+        let mut radio = filled(AES, LinkFormat::NATIVE, 3);
+        // Everything but the commit reaches the card, and the card stays where it is.
+        let intent = with_tap(&mut radio, AES, operation.key(), |tap, radio| {
+            let intent = operation.intent(tap);
+            radio.listen();
+            radio.arrange(Trouble::LoseCommand(3));
+            assert!(tap.execute(&intent).run(radio).unwrap_err().is_unsettled());
+            radio.listen();
+            intent
+        });
+        let mut relay = KeepsSelectionBack(&mut radio);
+        let mut session = self::session(&mut relay, AES, operation.key());
+        let mut tap = purse().open(&mut session).run(&mut relay).unwrap();
+        let balance = tap.balance();
+        let settled = tap.settle(&intent).run(&mut relay).unwrap();
+        assert_eq!(settled, Settlement::NotPaid);
+        // Now it commits.
+        radio.card.handle(&[0xC7]);
+        with_tap(&mut radio, AES, operation.key(), |tap, _| {
+            assert_eq!(tap.balance(), balance);
+            assert_ne!(tap.newest(), intent.record());
+        });
+    }
+}
+
 #[test]
 fn a_copy_on_another_card_is_known_by_the_card_that_it_was_made_for() {
     let radio = filled(AES, LinkFormat::NATIVE, 1);

@@ -263,6 +263,7 @@ const SPLIT_SILENT: &[&str] = &[
     "split::Accepted",
     "split::Answered",
     "split::Finished",
+    "split::Foretold",
     "split::Found",
     "split::Pending",
     "split::Player",

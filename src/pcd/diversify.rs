@@ -56,10 +56,11 @@ impl Key {
 ///
 /// The first task enciphers a block of zeros, for the CMAC subkeys. Each further task is one part
 /// of the new key: the message with a subkey already in its last block, to be enciphered from a
-/// zero IV; the part is the **last block** of the result. AES has one such task, so that a token
-/// which can keep the last block of a CBC encryption as a key (`CKM_AES_CBC_ENCRYPT_DATA` where it
-/// takes the trailing bytes) need not give it out: do the first task as it says, take the second's
-/// data for the derivation, and forget this value.
+/// zero IV; the part is the **last block** of the result. AES has one such task, so that a token which
+/// derives keys (`CKM_AES_CBC_ENCRYPT_DATA`) need not give it out: do the first task as it says, take
+/// the second's data, derive from its last block alone with what comes before it, enciphered, as the
+/// IV, and forget this value. From one block it does not matter which end of the result a token keeps
+/// (SoftHSM 2.6.1 keeps the leading bytes).
 pub struct Diversification {
     key_type: KeyType,
     input: InlineBytes<31>,

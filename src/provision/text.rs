@@ -333,8 +333,7 @@ impl Layout {
     /// [picc]
     /// key = { name = "picc", version = 2, older = [1] }
     /// transport = [{ name = "transport", version = 0, diversified = false }]
-    /// settings = { creating = "master key" }    # listing, creating: free, master key
-    ///                                           # master_key, settings: changeable, frozen
+    /// settings = { creating = "master key", settings = "changeable" } # listing, master_key as well
     /// [[application]]
     /// name = "door"
     /// aid = "F51A10"

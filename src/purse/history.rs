@@ -136,7 +136,44 @@ impl Procedure for Settle<'_, '_, '_> {
         } else {
             tap.history().run_async(transport).await?
         };
-        Ok(intent.judge(&history)?)
+        let settlement = intent.judge(&history)?;
+        if settlement == Settlement::NotPaid {
+            tap.drop_pending().run_async(transport).await?;
+        }
+        Ok(settlement)
+    }
+}
+
+/// Makes sure, with the card's own proof, that nothing waits for a commit any more.
+///
+/// A handshake does not drop what an earlier session has left pending; only a selection does, and its
+/// reply proves nothing. Whoever sits between could keep the selection back, let "not paid" be seen, and
+/// send CommitTransaction, which needs no key, afterwards. So a record is written, to have something to
+/// abort (without it the card refuses), and aborted. The reply's MAC proves the abort, and that nothing
+/// has been slipped in since the handshake.
+struct DropPending<'t, 's> {
+    tap: &'t mut Tap<'s>,
+}
+
+impl Procedure for DropPending<'_, '_> {
+    type Output = ();
+    type Error<E> = PurseError<E>;
+
+    async fn run_async<T>(self, transport: &mut T) -> Result<(), PurseError<T::Error>>
+    where
+        T: AsyncTransport + ?Sized,
+    {
+        let newest = self.tap.newest().to_bytes();
+        let log = self.tap.purse().log;
+        let mut transaction = self.tap.session_mut().transaction();
+        // If it is committed by somebody else in between, the chain of the session breaks, and the next
+        // tap finds a record that does not follow the one before it.
+        transaction
+            .write_record(log, 0, &newest)
+            .comm_mode(CommMode::Enciphered)
+            .run_async(transport)
+            .await?;
+        Ok(transaction.abort().run_async(transport).await?)
     }
 }
 
@@ -149,8 +186,13 @@ impl<'s> Tap<'s> {
         ReadHistory { tap: self }
     }
 
-    /// Finds out what became of an intent, by the rule of [`Intent::judge`]. Asks the card only if the
-    /// newest record does not tell.
+    const fn drop_pending(&mut self) -> DropPending<'_, 's> {
+        DropPending { tap: self }
+    }
+
+    /// Finds out what became of an intent, by the rule of [`Intent::judge`]. Reads the log only if the
+    /// newest record does not tell. Before it says "not paid" it has the card drop, with proof, what an
+    /// earlier session may have left pending: 2 exchanges.
     ///
     /// # Errors
     /// Card or reader; [`Evidence`] if the card's past is not the one that the intent has seen;

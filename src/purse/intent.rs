@@ -78,8 +78,8 @@ impl Intent {
     }
 
     /// **The rule of settlement**: what became of this, by the records that are on the card in a
-    /// session begun later (which has dropped whatever was pending before).
-    /// The history is that of the same purse; [`super::Tap::settle`] sees to it.
+    /// session begun later. The history is that of the same purse, and "not paid" is final only after the
+    /// card has proved that nothing is pending any more; [`super::Tap::settle`] sees to both.
     ///
     /// With `n` the number of this intent's record:
     ///

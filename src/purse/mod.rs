@@ -74,7 +74,7 @@
 //! | open | 4 | GetCardUID, header, value, newest record |
 //! | open, with the UID proved by a diversified key ([`Open::proved_uid`]) | 3 | without GetCardUID |
 //! | execute | 3 | value and record, CommitTransaction: the least there is |
-//! | settle | 0 | if the newest record tells; else as history |
+//! | settle | 0 | if the newest record tells; else as history; 2 more before "not paid" |
 //! | history | 1 to 3 | ReadRecords; 140 bytes in three frames, in AES sessions |
 //!
 //! With SelectApplication and the handshake's two, a whole debit is 10 exchanges, or 9. Records
@@ -90,6 +90,10 @@
 //!   commit was sent proves nothing, nor does an error status, which carries no MAC.
 //! - The value is changed first in a debit, and last in a credit: half an operation leaves the value
 //!   *below* what the records say, never above. The next tap finds it ([`Evidence::Disagree`]).
+//!
+//! - A handshake does not drop what was left pending, and the reply to a selection proves nothing. So
+//!   "not paid" is said only after the card has proved an AbortTransaction in the session at hand;
+//!   otherwise a selection that was kept back, and a commit afterwards, would make it untrue.
 //!
 //! Whoever has the credit key can write what he likes; that is for the back office to find, in the
 //! records.

@@ -151,7 +151,7 @@ fn working_key(derivation_key: &[u8; 16], ksn: Ksn) -> TransportKey {
     ))
 }
 
-/// The terminal's key register: what remains of the initial key. 548 bytes, no heap; wiped when
+/// The terminal's key register: what remains of the initial key. 524 bytes stored, no heap; wiped when
 /// dropped.
 ///
 /// Store [`Dukpt::save`] after every [`Dukpt::next_key`], before the key is used: a terminal that

@@ -32,6 +32,9 @@ impl Accepted {
     /// Checks a challenge with the transport key that it names (see [`Challenge::claimed`]), in
     /// this order: form, MAC, policy, freshness.
     ///
+    /// That the transport key is this terminal's is for the caller to know: which initial key or
+    /// pre-shared key belongs to which terminal id stands in his books.
+    ///
     /// # Errors
     /// [`Refusal::Message`], [`Refusal::NotGranted`], [`Refusal::Replayed`], [`Refusal::NotFresh`],
     /// [`Refusal::CounterMismatch`], [`Refusal::Unsuitable`], [`Refusal::Full`].

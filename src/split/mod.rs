@@ -144,6 +144,7 @@ mod builder;
 mod challenge;
 mod dukpt;
 mod error;
+mod foretell;
 mod holder;
 mod kdf;
 mod key;
@@ -164,6 +165,7 @@ pub use builder::{Finished, ScriptBuilder};
 pub use challenge::{Challenge, Freshness, Intent, Mode, TerminalId};
 pub use dukpt::{BaseKey, Dukpt, InitialKey, Ksn};
 pub use error::{HolderError, MessageError, Refusal, TerminalError};
+pub use foretell::{Foretold, foretell};
 pub use holder::{Accepted, Answered, Pending, PendingMessage};
 pub use key::{
     AsyncCbcKey, AsyncKeyStore, CbcDirection, CbcKey, CbcTask, CbcWork, Diversification,

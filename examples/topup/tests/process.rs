@@ -1,0 +1,463 @@
+//! The real programs over real sockets: killed, flooded, out of disk, talked to by HTTP, slow.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::zombie_processes,
+    missing_docs
+)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use desfire_ev1::VirtualReader;
+use desfire_ev1::picc::Card;
+use support::{Dice, SharedCard, Shop, token};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use topup::ledger::Ledger;
+use topup::message::{Ending, Finished, FromPhone, Hello, Reason};
+use topup::phone::{Phone, PhoneError, SoftwareCard};
+use topup::wires::{Delayed, HttpWire, SocketWire, Wire, WireTrouble};
+
+const AMOUNT: i32 = 10;
+
+/// topup-server as a process of its own, killed at the end.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(books: &str, options: &[&str]) -> Self {
+        Self::run(
+            Command::new(env!("CARGO_BIN_EXE_topup-server")),
+            books,
+            options,
+        )
+    }
+
+    fn run(mut command: Command, books: &str, options: &[&str]) -> Self {
+        command
+            .args(["--listen", "127.0.0.1:0", "--demo-keys", "--books", books])
+            .args(options)
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .process_group(0);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
+        let address = line.trim().rsplit('/').next().unwrap().to_owned();
+        Self { child, address }
+    }
+
+    /// SIGKILL: nothing is written, nothing is said.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn phone(shop: &Shop, account: &str, voucher: &str, tries: u32) -> Phone {
+    let layout = &shop.desk.layout;
+    Phone {
+        token: token(account),
+        voucher: voucher.as_bytes().to_vec(),
+        opening: Some((layout.aid, layout.credit)),
+        keep_alive: Duration::from_millis(40),
+        patience: Duration::from_secs(20),
+        tries,
+    }
+}
+
+/// Tops up `card` over a WebSocket; what happens to it stays.
+async fn top_up(
+    address: &str,
+    phone: &Phone,
+    card: &SharedCard,
+    silence: Option<Duration>,
+    rtt: Duration,
+) -> Result<Finished, PhoneError> {
+    let on_it: Card = card.lock().unwrap().clone();
+    let mut reader = SoftwareCard::new(VirtualReader::new(on_it), silence);
+    let connect = || async {
+        let socket = SocketWire::connect(address).await?;
+        Ok(Delayed::new(socket, rtt))
+    };
+    let result = phone.top_up(&mut reader, connect, |_| {}).await;
+    *card.lock().unwrap() = reader.into_reader().into_card();
+    result
+}
+
+/// A shop whose books a server process shall use; it is not open itself.
+async fn shop(cards: u32) -> (Shop, Vec<SharedCard>) {
+    let shop = Shop::in_sqlite(true).await;
+    shop.account("alice").await;
+    let mut all = Vec::new();
+    for number in 0..cards {
+        all.push(shop.card(number, "alice").await);
+    }
+    (shop, all)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q5_a_server_killed_at_any_moment_loses_no_voucher_and_credits_none_twice() {
+    let (shop, cards) = shop(4).await;
+    let rounds = std::env::var("TOPUP_KILLS").map_or(25, |text| text.parse().unwrap());
+    let mut dice = Dice(8);
+    let (mut killed_in_time, mut waiting_seen) = (0, 0);
+    for round in 0..rounds {
+        let mut server = Server::start(&shop.file(), &[]);
+        let mut tasks = Vec::new();
+        for (number, card) in cards.iter().enumerate() {
+            let code = format!("{round} {number}");
+            shop.voucher(&code, "alice", AMOUNT).await;
+            let phone = phone(&shop, "alice", &code, 1);
+            let (address, card) = (server.address.clone(), card.clone());
+            tasks.push(tokio::spawn(async move {
+                let rtt = Duration::from_millis(5);
+                top_up(&address, &phone, &card, None, rtt).await
+            }));
+        }
+        let moment = Duration::from_micros(dice.below(70_000));
+        tokio::time::sleep(moment).await;
+        server.kill();
+        for task in tasks {
+            if task.await.unwrap().is_err() {
+                killed_in_time += 1;
+            }
+        }
+        let (waiting, broken) = shop.audit().await;
+        assert_eq!(broken, 0);
+        waiting_seen += waiting;
+        // Started again, with the same vouchers: each is on its card once.
+        let server = Server::start(&shop.file(), &[]);
+        for (number, card) in cards.iter().enumerate() {
+            let phone = phone(&shop, "alice", &format!("{round} {number}"), 5);
+            let again = top_up(&server.address, &phone, card, None, Duration::ZERO).await;
+            assert!(
+                matches!(
+                    again.unwrap().ending,
+                    Ending::Credited | Ending::AlreadyCredited
+                ),
+                "round {round}"
+            );
+        }
+        assert_eq!(shop.audit().await, (0, 0));
+    }
+    let books = shop.books().await;
+    assert_eq!((books.issued, books.reserved), (books.credited, 0));
+    println!(
+        "{rounds} kills: {killed_in_time} of {} top-ups interrupted, {waiting_seen} settled at the next tap",
+        rounds * cards.len()
+    );
+    assert!(killed_in_time > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q9_a_full_disk_refuses_and_when_there_is_room_again_everything_goes_on() {
+    let (shop, cards) = shop(1).await;
+    let mut limited = Command::new("bash");
+    // No file may grow beyond 600 KiB; writing more is an error and no signal.
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 600; exec \"$0\" \"$@\""]);
+    limited.arg(env!("CARGO_BIN_EXE_topup-server"));
+    let mut server = Server::run(limited, &shop.file(), &[]);
+    let (mut done, mut refused) = (0, 0);
+    let mut codes = Vec::new();
+    for number in 0..300 {
+        let code = format!("{number}");
+        shop.voucher(&code, "alice", 1).await;
+        let phone = phone(&shop, "alice", &code, 1);
+        match top_up(&server.address, &phone, &cards[0], None, Duration::ZERO).await {
+            Ok(_) => done += 1,
+            Err(error) => {
+                let expected = [Reason::Ledger, Reason::CardInUse];
+                assert!(
+                    matches!(error, PhoneError::Refused { reason, .. } if expected.contains(&reason)),
+                    "{error:?}"
+                );
+                refused += 1;
+            }
+        }
+        codes.push(code);
+        if refused > 3 {
+            break;
+        }
+    }
+    println!("{done} top-ups until the disk was full");
+    assert!(refused > 3 && done > 3);
+    server.kill();
+    shop.audit().await;
+    let server = Server::start(&shop.file(), &[]);
+    for code in &codes {
+        let phone = phone(&shop, "alice", code, 5);
+        let done = top_up(&server.address, &phone, &cards[0], None, Duration::ZERO).await;
+        assert!(done.is_ok(), "{code}: {done:?}");
+    }
+    assert_eq!(shop.audit().await, (0, 0));
+    let books = shop.books().await;
+    assert_eq!(books.issued, books.credited);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q8_a_flood_is_refused_with_words_and_memory_stays_bounded_and_others_come_in_later() {
+    let (shop, cards) = shop(1).await;
+    let options = ["--connections", "50", "--message-ms", "1500"];
+    let server = Server::start(&shop.file(), &options);
+    let before = server.memory();
+    let mut held = Vec::new();
+    for _ in 0..50 {
+        held.push(SocketWire::connect(&server.address).await.unwrap());
+    }
+    let (mut full, mut closed) = (0, 0);
+    for _ in 0..300 {
+        match SocketWire::connect(&server.address).await {
+            Ok(_) => panic!("there was no place"),
+            Err(WireTrouble::Full(seconds)) => {
+                assert_eq!(seconds, 2);
+                full += 1;
+            }
+            Err(_) => closed += 1,
+        }
+    }
+    assert!(full > 0);
+    let grown = server.memory().saturating_sub(before);
+    println!("{full} were told, {closed} closed; {grown} bytes more");
+    assert!(grown < 16 << 20, "{grown}");
+    // The silent ones are given up, and an honest phone that starts over gets in.
+    shop.voucher("GOLD", "alice", AMOUNT).await;
+    let honest = phone(&shop, "alice", "GOLD", 10);
+    let done = top_up(&server.address, &honest, &cards[0], None, Duration::ZERO).await;
+    assert_eq!(done.unwrap().ending, Ending::Credited);
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q8_from_one_address_only_its_share_and_a_message_that_is_too_long_is_none() {
+    let (shop, _) = shop(1).await;
+    let server = Server::start(&shop.file(), &["--per-address", "2"]);
+    let _held = [
+        SocketWire::connect(&server.address).await.unwrap(),
+        SocketWire::connect(&server.address).await.unwrap(),
+    ];
+    let third = SocketWire::connect(&server.address).await;
+    assert!(matches!(third.err(), Some(WireTrouble::Full(2))));
+    drop(_held);
+    let server = Server::start(&shop.file(), &["--message-ms", "500"]);
+    let mut wire = SocketWire::connect(&server.address).await.unwrap();
+    // It is not read; at most the server says good-bye.
+    if let Ok(last) = wire.exchange(vec![1; 5000]).await {
+        let last = topup::message::FromServer::parse(&last).unwrap();
+        assert!(
+            matches!(last, topup::message::FromServer::Refused { .. }),
+            "{last:?}"
+        );
+        assert!(wire.exchange(vec![1; 5]).await.is_err());
+    }
+    // By HTTP; and a body that never comes to its end.
+    let head =
+        |len| format!("POST /v1/converse HTTP/1.1\r\nHost: t\r\nContent-Length: {len}\r\n\r\n");
+    for (text, status) in [
+        (head(5000) + &"x".repeat(5000), "413"),
+        (head(10) + "x", "408"),
+    ] {
+        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 200];
+        let len = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..len]).into_owned();
+        assert!(answer.contains(status), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_http_it_is_the_same_and_a_request_sent_twice_repeats_nothing() {
+    let (shop, cards) = shop(1).await;
+    let server = Server::start(&shop.file(), &[]);
+    let client = reqwest::Client::new();
+    shop.voucher("GOLD", "alice", AMOUNT).await;
+    let over_http = phone(&shop, "alice", "GOLD", 1);
+    let card = cards[0].lock().unwrap().clone();
+    let mut reader = SoftwareCard::new(VirtualReader::new(card), None);
+    let connect = || async { Ok(HttpWire::new(client.clone(), &server.address)) };
+    let done = over_http
+        .top_up(&mut reader, connect, |_| {})
+        .await
+        .unwrap();
+    assert_eq!((done.ending, done.round_trips), (Ending::Credited, 3));
+    *cards[0].lock().unwrap() = reader.into_reader().into_card();
+    assert_eq!(shop.audit().await, (0, 0));
+
+    let hello = FromPhone::Hello(Hello {
+        format: desfire_ev1::LinkFormat::WRAPPED,
+        uid: support::uid(0),
+        token: token("alice"),
+        voucher: Vec::new(),
+        opening: Vec::new(),
+    });
+    let url = format!("http://{}/v1/converse", server.address);
+    let begun = client
+        .post(&url)
+        .body(hello.encode().unwrap())
+        .send()
+        .await
+        .unwrap();
+    let name = begun.headers()["topup-conversation"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let played = FromPhone::Played {
+        batch: 1,
+        end: topup::message::End::CardGone,
+        replies: Vec::new(),
+    };
+    let url = format!("{url}/{name}");
+    let say = || client.post(&url).body(played.encode().unwrap()).send();
+    assert_eq!(say().await.unwrap().status(), 200);
+    assert_eq!(say().await.unwrap().status(), 410);
+
+    // What whoever runs it sees, and that it tells no secret.
+    let get = |path: &str| {
+        client
+            .get(format!("http://{}{path}", server.address))
+            .send()
+    };
+    assert_eq!(get("/health").await.unwrap().text().await.unwrap(), "ok\n");
+    let metrics = get("/metrics").await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("topup_conversations_total{end=\"Credited\"} 1"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("topup_contradictions_total 0"));
+    assert!(!metrics.contains("alice") && !metrics.contains("GOLD"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_that_its_reader_resets_after_a_silence_is_kept_alive() {
+    let (shop, cards) = shop(1).await;
+    let server = Server::start(&shop.file(), &[]);
+    let silence = Some(Duration::from_millis(125));
+    let rtt = Duration::from_millis(300);
+    for (number, period, expected) in [(0, 0, false), (1, 40, true)] {
+        let code = format!("{number}");
+        shop.voucher(&code, "alice", AMOUNT).await;
+        let mut phone = phone(&shop, "alice", &code, 1);
+        phone.keep_alive = Duration::from_millis(period);
+        let done = top_up(&server.address, &phone, &cards[0], silence, rtt).await;
+        assert_eq!(done.is_ok(), expected, "{done:?}");
+        assert_eq!(shop.audit().await, (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_to_stop_it_finishes_and_goes() {
+    let (shop, cards) = shop(1).await;
+    let mut server = Server::start(&shop.file(), &["--grace", "5"]);
+    shop.voucher("GOLD", "alice", AMOUNT).await;
+    // One that waits and has nothing to lose.
+    let idle = SocketWire::connect(&server.address).await.unwrap();
+    let phone = phone(&shop, "alice", "GOLD", 1);
+    let done = top_up(&server.address, &phone, &cards[0], None, Duration::ZERO).await;
+    assert!(done.is_ok());
+    let id = server.child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let started = Instant::now();
+    let status = tokio::task::block_in_place(|| server.child.wait()).unwrap();
+    assert!(status.success() && started.elapsed() < Duration::from_secs(4));
+    drop(idle);
+    assert_eq!(shop.audit().await, (0, 0));
+}
+
+/// PostgreSQL is stopped hard in the middle of the work and started again. `TOPUP_POSTGRES_CTL` is the
+/// command that does both, with `stop` or `start` as its argument.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q9_postgresql_gone_for_a_while_refuses_and_comes_back() {
+    let names = ["TOPUP_POSTGRES", "TOPUP_POSTGRES_CTL"];
+    let [Ok(url), Ok(ctl)] = names.map(std::env::var) else {
+        support::not_run("TOPUP_POSTGRES and TOPUP_POSTGRES_CTL name no database");
+        return;
+    };
+    let control = |what: &str| {
+        let status = Command::new(&ctl).arg(what).stdout(Stdio::null()).status();
+        assert!(status.unwrap().success());
+    };
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
+    client.batch_execute(empty).await.unwrap();
+    let shop = Shop::with(Ledger::open(&url).await.unwrap(), true);
+    shop.account("alice").await;
+    let card = shop.card(0, "alice").await;
+    let server = Server::start(&url, &[]);
+    for code in ["A", "B"] {
+        shop.voucher(code, "alice", AMOUNT).await;
+    }
+    let first = phone(&shop, "alice", "A", 1);
+    assert!(
+        top_up(&server.address, &first, &card, None, Duration::ZERO)
+            .await
+            .is_ok()
+    );
+    control("stop");
+    let second = phone(&shop, "alice", "B", 1);
+    let refused = top_up(&server.address, &second, &card, None, Duration::ZERO).await;
+    assert!(
+        matches!(
+            refused,
+            Err(PhoneError::Refused {
+                reason: Reason::Ledger,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    control("start");
+    let second = phone(&shop, "alice", "B", 10);
+    let done = top_up(&server.address, &second, &card, None, Duration::ZERO).await;
+    assert_eq!(done.unwrap().ending, Ending::Credited);
+    let mut audited = shop.desk.ledger.perform(topup::ledger::ReadBooks).await;
+    for _ in 0..20 {
+        // The first use of a connection that died says so.
+        if audited.is_ok() {
+            break;
+        }
+        audited = shop.desk.ledger.perform(topup::ledger::ReadBooks).await;
+    }
+    assert_eq!(shop.audit().await, (0, 0));
+}

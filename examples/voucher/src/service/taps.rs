@@ -1,0 +1,563 @@
+//! Taps: from the challenge to the end, in each mode.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use desfire_ev1::Machine as _;
+use desfire_ev1::split::{
+    Accepted, Challenge, Finished, Freshness, KeyRequest, Mode, Modes, Pending, PolicyFn, Record,
+    Refusal, ReplayGuard, StorageKey, TerminalId, Verdict,
+};
+use desfire_ev1::wire::AuthScheme;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::audit::Audit;
+use super::config::Config;
+use super::dialogue::{Dialogue, Said};
+use super::limits::Limits;
+use super::metrics::Metrics;
+use super::problem::Problem;
+use crate::keys::{Holder, KeyFailure};
+use crate::scheme::{self, AID, Purpose, Scheme};
+
+/// The names of taps are random: who has not been told one cannot guess it.
+pub(super) type TapId = [u8; 16];
+
+/// Room for a script and its record; ours takes about 300 bytes of each.
+const SCRIPT_ROOM: usize = 1024;
+/// A settled verdict is kept so long, for terminals that have not heard it.
+const SETTLED_FOR: Duration = Duration::from_secs(600);
+
+/// The highest counter of each known terminal.
+#[derive(Default)]
+struct Counters(HashMap<TerminalId, u64>);
+
+impl ReplayGuard for Counters {
+    fn accept(&mut self, terminal: &TerminalId, freshness: &Freshness) -> Result<(), Refusal> {
+        let Freshness::Counter(counter) = *freshness else {
+            return Err(Refusal::NotFresh);
+        };
+        // Known terminals only come so far: the map is as large as the configuration.
+        let seen = self.0.entry(*terminal).or_insert(0);
+        if counter <= *seen {
+            return Err(Refusal::Replayed);
+        }
+        *seen = counter;
+        Ok(())
+    }
+}
+
+/// A tap that is not over.
+struct Tap {
+    challenge: Challenge,
+    since: Instant,
+    kind: Kind,
+}
+
+enum Kind {
+    Proven(Box<Pending>),
+    Script {
+        sealed: Vec<u8>,
+        verdict: Option<String>,
+    },
+    Remote(Dialogue),
+}
+
+impl Tap {
+    const fn settled(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Script {
+                verdict: Some(_),
+                ..
+            }
+        )
+    }
+
+    fn unsettled_of(&self, terminal: &TerminalId) -> bool {
+        matches!(self.kind, Kind::Script { verdict: None, .. })
+            && self.challenge.intent.terminal == *terminal
+    }
+}
+
+/// All that the service is.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) scheme: Scheme,
+    holder: Arc<dyn Holder>,
+    limits: Limits,
+    pub(super) metrics: Metrics,
+    audit: Audit,
+    /// For records of scripts: no session key lies in memory in clear while a receipt is on its way.
+    storage: StorageKey,
+    counters: Mutex<Counters>,
+    permits: Arc<Semaphore>,
+    taps: Mutex<HashMap<TapId, Tap>>,
+    pub(super) stopping: AtomicBool,
+}
+
+/// An answer for the terminal.
+pub(super) struct Answer {
+    pub(super) tap: Option<TapId>,
+    pub(super) message: Vec<u8>,
+    pub(super) verdict: Option<String>,
+}
+
+/// What comes out of the key holder's thread.
+enum Made {
+    Message(Vec<u8>),
+    Proven(Vec<u8>, Box<Pending>),
+    Script(Vec<u8>, Vec<u8>),
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: Config,
+        scheme: Scheme,
+        holder: Arc<dyn Holder>,
+        audit: Audit,
+    ) -> Result<Self, getrandom::Error> {
+        let mut storage = Zeroizing::new([0; 16]);
+        getrandom::fill(storage.as_mut())?;
+        Ok(Self {
+            limits: Limits::new(&config),
+            permits: Arc::new(Semaphore::new(config.at_once)),
+            config,
+            scheme,
+            holder,
+            metrics: Metrics::new(),
+            audit,
+            storage: StorageKey::new(*storage),
+            counters: Mutex::default(),
+            taps: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    fn taps(&self) -> MutexGuard<'_, HashMap<TapId, Tap>> {
+        self.taps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has something done by the key holder, in a thread of its own, within the deadline. What comes
+    /// too late is dropped, wiped, and never sent.
+    pub(super) async fn with_holder<O: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Holder) -> Result<O, Problem> + Send + 'static,
+    ) -> Result<O, Problem> {
+        let deadline = tokio::time::Instant::now() + self.config.deadline;
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let permit = tokio::time::timeout_at(deadline, permit)
+            .await
+            .map_err(|_| Problem::too_late())?
+            .map_err(Problem::internal)?;
+        let holder = Arc::clone(&self.holder);
+        let work = tokio::task::spawn_blocking(move || {
+            // A key holder that hangs keeps its place: the others do not pile up behind it.
+            let _permit = permit;
+            work(&*holder)
+        });
+        tokio::time::timeout_at(deadline, work)
+            .await
+            .map_err(|_| Problem::too_late())?
+            .map_err(Problem::internal)?
+    }
+
+    /// Asked by the health page.
+    pub(super) async fn health(&self) -> Result<(), Problem> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(stopping());
+        }
+        self.with_holder(|holder| Ok(holder.check()?)).await
+    }
+
+    /// A challenge.
+    pub(super) async fn answer(self: &Arc<Self>, message: &[u8]) -> Result<Answer, Problem> {
+        let began = Instant::now();
+        // Only what has the right MAC is worth believing in the log.
+        let opened = self.open(message);
+        let challenge = opened.as_ref().ok().map(|(challenge, ..)| *challenge);
+        let answer = match opened {
+            Ok((challenge, modes)) => self.granted(message, &challenge, modes).await,
+            Err(problem) => Err(problem),
+        };
+        let took = began.elapsed();
+        let mode = challenge.map(|challenge| challenge.intent.mode);
+        self.metrics
+            .answered(mode, answer.as_ref().map(|_| ()), took);
+        let outcome = answer.as_ref().map(|_| "granted");
+        let logged = self.audit.line("answer", challenge.as_ref(), outcome, took);
+        if let (Err(problem), Ok(Answer { tap: Some(tap), .. })) = (&logged, &answer) {
+            self.taps().remove(tap);
+            return Err(problem.clone());
+        }
+        logged.and(answer)
+    }
+
+    fn open(&self, message: &[u8]) -> Result<(Challenge, Modes), Problem> {
+        let claimed = Challenge::claimed(message)?;
+        let intent = &claimed.intent;
+        let (known, key) = self.config.transport(&intent.terminal, intent.transport)?;
+        let challenge = Challenge::open(message, &key)?;
+        Ok((challenge, known.modes))
+    }
+
+    async fn granted(
+        self: &Arc<Self>,
+        message: &[u8],
+        challenge: &Challenge,
+        modes: Modes,
+    ) -> Result<Answer, Problem> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(stopping());
+        }
+        let intent = challenge.intent;
+        self.limits.check(&intent.terminal, intent.uid)?;
+        let redeem = self.scheme.redeem;
+        let policy = PolicyFn(move |_: &TerminalId, key: &KeyRequest| {
+            if (key.aid, key.key_no, key.scheme) == (AID, redeem, AuthScheme::Aes) {
+                modes
+            } else {
+                Modes::empty()
+            }
+        });
+        if intent.uid.is_none() {
+            return Err(KeyFailure::NeedsUid.into());
+        }
+        let purpose = Purpose::decode(&intent.purpose).ok_or_else(|| {
+            let text = "the purpose is none of this scheme: redeem 1 to 20 vouchers";
+            Problem::new(StatusCode::BAD_REQUEST, "purpose", text)
+        })?;
+        self.make_room()?;
+        let (_, key) = self.config.transport(&intent.terminal, intent.transport)?;
+        let accepted = {
+            let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+            Accepted::check(message, &key, &policy, &mut *counters)?
+        };
+        if intent.mode == Mode::Remote {
+            return self.remote(accepted, purpose).await;
+        }
+        let (scheme, storage) = (self.scheme, Arc::clone(self));
+        let made = self
+            .with_holder(move |holder| make(holder, accepted, &scheme, purpose, &storage.storage))
+            .await?;
+        let (message, kind) = match made {
+            Made::Message(message) => return Ok(Answer::last(message)),
+            Made::Proven(message, pending) => (message, Kind::Proven(pending)),
+            Made::Script(message, sealed) => {
+                let verdict = None;
+                (message, Kind::Script { sealed, verdict })
+            }
+        };
+        self.give_up_oldest(&intent.terminal)?;
+        let tap = self.keep(*challenge, kind)?;
+        Ok(Answer {
+            tap: Some(tap),
+            message,
+            verdict: None,
+        })
+    }
+
+    /// Tidies up if there is too much; still too much is refused, before anything is used up.
+    fn make_room(&self) -> Result<(), Problem> {
+        let full = || self.taps().len() >= self.config.open_taps;
+        if full() {
+            self.tidy();
+        }
+        if full() {
+            // What is settled is kept out of courtesy only.
+            self.taps().retain(|_, tap| !tap.settled());
+        }
+        if !full() {
+            Ok(())
+        } else {
+            Err(Problem::busy())
+        }
+    }
+
+    /// Forgets taps that are over, or that nobody will come back to. A script without a receipt
+    /// stays: what it did is not known yet.
+    pub(super) fn tidy(&self) {
+        let patience = self.config.patience;
+        let mut taps = self.taps();
+        taps.retain(|_, tap| match &tap.kind {
+            Kind::Proven(_) | Kind::Remote(_) => tap.since.elapsed() <= patience,
+            Kind::Script { verdict, .. } => verdict.is_none() || tap.since.elapsed() <= SETTLED_FOR,
+        });
+        let open = i64::try_from(taps.len()).unwrap_or(i64::MAX);
+        self.metrics.open.set(open);
+    }
+
+    /// How many taps terminals are in the middle of.
+    pub(super) fn in_progress(&self) -> usize {
+        self.tidy();
+        let taps = self.taps();
+        let open = taps.values().filter(|tap| match &tap.kind {
+            Kind::Proven(_) | Kind::Remote(_) => true,
+            Kind::Script { .. } => false,
+        });
+        open.count()
+    }
+
+    /// One terminal that brings no receipts must not fill the memory for all: its oldest script goes,
+    /// unknown, with a line in the log that says which.
+    fn give_up_oldest(&self, terminal: &TerminalId) -> Result<(), Problem> {
+        let given_up = {
+            let mut taps = self.taps();
+            let mut open: Vec<_> = taps
+                .iter()
+                .filter(|(_, tap)| tap.unsettled_of(terminal))
+                .map(|(id, tap)| (tap.since, *id))
+                .collect();
+            if open.len() < self.config.unsettled {
+                return Ok(());
+            }
+            open.sort_unstable();
+            open.first().and_then(|(_, id)| taps.remove(id))
+        };
+        let Some(tap) = given_up else {
+            return Ok(());
+        };
+        self.metrics.open.dec();
+        self.metrics.ended(Mode::Script, "given-up");
+        let (challenge, age) = (&tap.challenge, tap.since.elapsed());
+        self.audit
+            .line("given-up", Some(challenge), Ok("unknown"), age)
+    }
+
+    fn keep(&self, challenge: Challenge, kind: Kind) -> Result<TapId, Problem> {
+        let mut id = TapId::default();
+        getrandom::fill(&mut id).map_err(Problem::internal)?;
+        let since = Instant::now();
+        let mut taps = self.taps();
+        taps.insert(
+            id,
+            Tap {
+                challenge,
+                since,
+                kind,
+            },
+        );
+        self.metrics.open.inc();
+        Ok(id)
+    }
+
+    /// A card's proof: the one chance of this tap, right or wrong.
+    pub(super) fn proof(&self, id: TapId, message: &[u8]) -> Result<Answer, Problem> {
+        let began = Instant::now();
+        let (challenge, pending) = {
+            let mut taps = self.taps();
+            match taps.remove(&id) {
+                Some(Tap {
+                    challenge,
+                    since,
+                    kind: Kind::Proven(pending),
+                }) => {
+                    self.metrics.open.dec();
+                    let late = since.elapsed() > self.config.patience;
+                    (challenge, (!late).then_some(pending))
+                }
+                Some(other) => {
+                    taps.insert(id, other);
+                    return Err(Problem::no_such_tap());
+                }
+                None => return Err(Problem::no_such_tap()),
+            }
+        };
+        let released = match pending {
+            // The deadline is checked above.
+            Some(pending) => pending.release(message, 0),
+            None => Err(Refusal::Expired),
+        };
+        let released = released.map_err(Problem::from);
+        let outcome = released.as_ref().map(|_| "released");
+        self.audit
+            .line("proof", Some(&challenge), outcome, began.elapsed())?;
+        let word = released
+            .as_ref()
+            .map_or_else(|problem| problem.word, |_| "released");
+        self.metrics.ended(Mode::Proven, word);
+        Ok(Answer::last(released?.to_vec()))
+    }
+
+    /// A receipt. It can be sent again: a verdict that is settled is said again.
+    pub(super) fn receipt(&self, id: TapId, receipt: &[u8]) -> Result<Answer, Problem> {
+        let began = Instant::now();
+        let (challenge, sealed) = match self.taps().get(&id) {
+            Some(Tap {
+                challenge,
+                kind: Kind::Script { sealed, verdict },
+                ..
+            }) => match verdict {
+                Some(verdict) => return Ok(Answer::said(verdict)),
+                None => (*challenge, sealed.clone()),
+            },
+            _ => return Err(Problem::no_such_tap()),
+        };
+        let judged = self.judge(&challenge, &sealed, receipt);
+        let outcome = judged.as_ref().map(|(word, _)| *word);
+        self.audit
+            .line("receipt", Some(&challenge), outcome, began.elapsed())?;
+        let (word, verdict) = judged?;
+        self.metrics.ended(Mode::Script, word);
+        // Unknown is not the end: a better receipt may come.
+        if word != "unknown"
+            && let Some(Tap {
+                kind: Kind::Script { verdict: kept, .. },
+                ..
+            }) = self.taps().get_mut(&id)
+        {
+            *kept = Some(verdict.clone());
+        }
+        Ok(Answer::said(&verdict))
+    }
+
+    fn judge(
+        &self,
+        challenge: &Challenge,
+        sealed: &[u8],
+        receipt: &[u8],
+    ) -> Result<(&'static str, String), Problem> {
+        let intent = &challenge.intent;
+        let (_, key) = self.config.transport(&intent.terminal, intent.transport)?;
+        let mut buffer = vec![0; sealed.len()];
+        let record = Record::unseal(sealed, &self.storage, &mut buffer)?;
+        let judgement = record.judge(receipt, &key)?;
+        Ok(match judgement.verdict {
+            Verdict::Done => match self.left(&record, receipt, &key) {
+                Ok(left) => ("done", format!("done, {left} left")),
+                // Torn while the value was read: what counts is proved.
+                Err(_) => ("done", "done".to_owned()),
+            },
+            Verdict::NotDone => ("not-done", "not done".to_owned()),
+            Verdict::Unknown => ("unknown", "unknown".to_owned()),
+        })
+    }
+
+    /// Opens what nobody knew in advance: the value after the debit.
+    fn left(
+        &self,
+        record: &Record<'_>,
+        receipt: &[u8],
+        key: &desfire_ev1::split::TransportKey,
+    ) -> Result<i32, Problem> {
+        let (mut session, mut replay) = record.replay(receipt, key)?;
+        self.scheme.state_settings(&mut session);
+        let value = session.get_value(self.scheme.vouchers).run(&mut replay);
+        value.map_err(|_| Refusal::NoReplies.into())
+    }
+
+    async fn remote(
+        self: &Arc<Self>,
+        accepted: Accepted,
+        purpose: Purpose,
+    ) -> Result<Answer, Problem> {
+        let challenge = *accepted.challenge();
+        let dialogue = Dialogue::begin(Arc::clone(self), accepted, purpose);
+        let first = dialogue.next(None, self.config.patience).await?;
+        match first {
+            Said::Frame(message) => Ok(Answer {
+                tap: Some(self.keep(challenge, Kind::Remote(dialogue))?),
+                message,
+                verdict: None,
+            }),
+            Said::End { message, verdict } => Ok(Answer {
+                verdict: Some(verdict),
+                ..Answer::last(message)
+            }),
+        }
+    }
+
+    /// A frame of a remote tap.
+    pub(super) async fn frame(&self, id: TapId, message: &[u8]) -> Result<Answer, Problem> {
+        let dialogue = match self.taps().get(&id) {
+            Some(Tap {
+                kind: Kind::Remote(dialogue),
+                ..
+            }) => dialogue.clone(),
+            _ => return Err(Problem::no_such_tap()),
+        };
+        let said = dialogue
+            .next(Some(message.to_vec()), self.config.patience)
+            .await;
+        if !matches!(said, Ok(Said::Frame(_))) && self.taps().remove(&id).is_some() {
+            self.metrics.open.dec();
+        }
+        Ok(match said? {
+            Said::Frame(message) => Answer::last(message),
+            Said::End { message, verdict } => Answer {
+                verdict: Some(verdict),
+                ..Answer::last(message)
+            },
+        })
+    }
+
+    /// The end of a remote tap, for log and metrics.
+    pub(super) fn remote_ended(
+        &self,
+        challenge: &Challenge,
+        outcome: Result<&'static str, &Problem>,
+        took: Duration,
+    ) -> Result<(), Problem> {
+        let word = outcome.unwrap_or_else(|problem| problem.word);
+        self.metrics.ended(Mode::Remote, word);
+        self.audit.line("remote", Some(challenge), outcome, took)
+    }
+}
+
+impl Answer {
+    const fn last(message: Vec<u8>) -> Self {
+        Self {
+            tap: None,
+            message,
+            verdict: None,
+        }
+    }
+
+    fn said(verdict: &str) -> Self {
+        Self {
+            verdict: Some(verdict.to_owned()),
+            ..Self::last(format!("{verdict}\n").into_bytes())
+        }
+    }
+}
+
+pub(super) fn stopping() -> Problem {
+    let text = "the service is stopping; ask another one";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", text)
+}
+
+/// In the key holder's thread: everything that needs the card's key.
+fn make(
+    holder: &dyn Holder,
+    accepted: Accepted,
+    scheme: &Scheme,
+    purpose: Purpose,
+    storage: &StorageKey,
+) -> Result<Made, Problem> {
+    let intent = accepted.challenge().intent;
+    let mut key = holder.find(&accepted.key_request())?;
+    let answered = accepted.answer(&mut *key, &mut getrandom::SysRng)?;
+    match intent.mode {
+        Mode::CardLocked => Ok(Made::Message(answered.card_locked()?.to_vec())),
+        Mode::Proven => {
+            let (token, pending) = answered.proven(0)?;
+            Ok(Made::Proven(token.to_vec(), Box::new(pending)))
+        }
+        Mode::Script => {
+            let (mut script, mut record) = (vec![0; SCRIPT_ROOM], vec![0; SCRIPT_ROOM]);
+            let (mut session, mut builder) = answered.script(&mut script, &mut record)?;
+            let line = scheme::record(intent.transport, purpose);
+            scheme.script(&mut session, purpose, &line, &mut builder)?;
+            let Finished { script, record } = builder.finish()?;
+            let mut sealed = vec![0; record.sealed_len()];
+            let len = record.seal(storage, &mut sealed)?;
+            sealed.truncate(len);
+            Ok(Made::Script(script.to_vec(), sealed))
+        }
+        Mode::Remote => Err(Problem::internal("a remote tap has no answer")),
+    }
+}
