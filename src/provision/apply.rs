@@ -370,8 +370,8 @@ where
                 let size = usize::try_from(*size).unwrap_or(usize::MAX);
                 let mut found = vec![0; size];
                 self.hand.read_data(file.number, &mut found).await?;
-                let expected = content.iter().chain(core::iter::repeat(&0)).take(size);
-                found.iter().eq(expected)
+                let wanted = content.iter().chain(core::iter::repeat(&0)).take(size);
+                found.iter().eq(wanted)
             }
             FileKind::Value { value, .. } => self.hand.value(file.number).await? == *value,
             FileKind::Linear(records) | FileKind::Cyclic(records) => {
