@@ -897,7 +897,8 @@ fn what_a_stranger_has_put_into_an_application_is_told() {
     // Undisturbed it goes on.
     let mut honest = prepared(&|_| {}, 5);
     assert!(plan_untouched(&mut honest, &whole).is_possible());
-    let cases: [(&dyn Fn(&mut ApplicationLayout), u8, &str); 6] = [
+    type Case<'c> = (&'c dyn Fn(&mut ApplicationLayout), u8, &'c str);
+    let cases: [Case<'_>; 6] = [
         (
             &|app| match &mut app.files[2].kind {
                 FileKind::Value { value, .. } => *value = 10_000,
