@@ -133,6 +133,33 @@ fn wrong_keys_are_told() {
     );
 }
 
+/// A key that is to be 3K3DES has the version that a delivered card's DES key has, so that both are tried;
+/// the card's challenge is then of another size.
+#[test]
+fn a_key_of_another_type_but_the_same_version_is_not_the_one() {
+    let text = r#"name = "three"
+card = "4K"
+[picc]
+key = { name = "three", version = 0, diversified = false }
+[[application]]
+name = "three"
+aid = "ABCDEF"
+key_type = "3K3DES"
+keys = [{ name = "three", version = 0, diversified = false }]
+"#;
+    let layout = Layout::from_toml(text).unwrap();
+    let key = Key::three_key_3des(core::array::from_fn(|i| 2 * i as u8));
+    assert_eq!(key.version(), 0);
+    let keys = MemoryKeys::new().with("three", 0, key);
+    let issuer = Issuer::new(&layout, &keys).unwrap();
+    let mut reader = issue::reader();
+    let plan = issuer.plan(&mut reader, &mut SysRng).unwrap();
+    assert!(plan.is_possible(), "{plan}");
+    issuer.apply(&mut reader, &mut SysRng).unwrap();
+    reader.card_mut().activate();
+    assert!(issuer.verify(&mut reader, &mut SysRng).unwrap().is_ok());
+}
+
 #[test]
 fn foreign_applications_are_left_alone_unless_they_are_in_the_way() {
     let mut reader = VirtualReader::demo();

@@ -6,7 +6,7 @@
 use rand_core::TryCryptoRng;
 
 use super::counted::Counted;
-use crate::error::{Error, Misuse};
+use crate::error::{Error, ErrorKind, Malformed, Misuse};
 use crate::wire::{
     Aid, AuthScheme, CommandCode, FileNo, FileSettings, IsoFileId, KeyInfo, KeyNo, KeySettings,
     KeyType, Status, Uid, Version,
@@ -47,6 +47,21 @@ macro_rules! ask {
 /// A command after one that has lost the session.
 fn nowhere<E>() -> RunError<E> {
     Error::not_sent(CommandCode::SelectApplication, Misuse::SessionLost).into()
+}
+
+/// Whether the card's challenge is that of a key with another block or nonce: AuthenticateISO with a
+/// 3K3DES key where the card has a DES key, or the other way round.
+fn is_of_another_size<E>(error: &RunError<E>) -> bool {
+    let RunError::Protocol(error) = error else {
+        return false;
+    };
+    matches!(
+        error.kind,
+        ErrorKind::Malformed(Malformed::Length {
+            expected: 8 | 16,
+            received: 8 | 16,
+        })
+    )
 }
 
 type Answer<V, T> = Result<V, RunError<<T as crate::Link>::Error>>;
@@ -155,6 +170,11 @@ where
             {
                 // Still selected, and nobody.
                 self.held = Held::Nobody(Session::at_level(aid));
+                Ok(false)
+            }
+            Err(error) if is_of_another_size(&error) => {
+                // The card waits for the rest of the handshake: selecting drops it.
+                self.select(aid).await?;
                 Ok(false)
             }
             Err(error) => Err(error),
