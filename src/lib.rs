@@ -77,7 +77,6 @@
 //! | `split` | authentication whose key is elsewhere: messages, key holder, scripts, `split` |
 //! | `provision-toml` | layouts from TOML; implies `provision` and `serde` |
 //! | `serde` | `serde` for messages and layouts |
-//! | `split` | authentication whose key is elsewhere, `split` |
 //!
 //! # Security
 //!
