@@ -20,6 +20,7 @@
 //! terminal that guesses a reply can test the guess: 2⁶⁴ guesses, as every known reply has at least
 //! the 8 bytes of the card's own MAC.
 
+use super::builder::only_reads;
 use super::error::MessageError;
 use super::kdf;
 use super::message::Binding;
@@ -46,6 +47,8 @@ bitflags::bitflags! {
         const PROVED = 0x20;
         /// The reply is enciphered.
         const ENCIPHERED = 0x40;
+        /// Changes the card, sooner or later.
+        const CHANGES = Self::FINAL.bits() | Self::PENDING.bits() | Self::COMMIT.bits();
     }
 }
 
@@ -86,6 +89,14 @@ impl<'s> Entry<'s> {
             return Err(MessageError::Malformed(WireError::Value {
                 field: "command",
                 value: u32::from(code.to_byte()),
+            }));
+        }
+        // What may change the card is said to: whatever a key holder wants a terminal to believe, the
+        // terminal's word of what has left must be true.
+        if !only_reads(code) && !flags.intersects(Flags::CHANGES) {
+            return Err(MessageError::Malformed(WireError::Value {
+                field: "flags",
+                value: u32::from(flags.bits()),
             }));
         }
         let payload_len = reader.u16()?;
@@ -160,5 +171,35 @@ impl<'b> Out<'b> {
         for (to, from) in self.buffer.iter_mut().skip(at).zip(bytes) {
             *to = *from;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key holder that lies cannot make a terminal say that nothing has left that changes the card.
+    #[test]
+    fn no_command_that_may_change_the_card_passes_for_a_read() {
+        let mut accepted = 0;
+        for code in 0..=u8::MAX {
+            for flags in (0..0x80).map(Flags::from_bits_truncate) {
+                let mut entry = [0; 6 + TAG];
+                entry[0] = flags.bits();
+                entry[1] = code;
+                let len = if flags.tagged() { 6 + TAG } else { 6 };
+                let mut reader = Reader::new(&entry[..len]);
+                let Ok(entry) = Entry::decode(&mut reader) else {
+                    continue;
+                };
+                accepted += 1;
+                let says_no_change = !entry.flags.takes_effect() && !flags.contains(Flags::PENDING);
+                assert!(
+                    !says_no_change || only_reads(entry.code),
+                    "{code:02X} {flags:?}"
+                );
+            }
+        }
+        assert!(accepted > 255 * 64, "{accepted}");
     }
 }
