@@ -1,6 +1,6 @@
 //! What can be wrong with service, reader and card, in words that tell what to do.
 
-use std::string::String;
+use std::string::{String, ToString as _};
 use std::vec::Vec;
 
 use crate::wire::StatusWord;
@@ -125,14 +125,18 @@ fn reader_status_advice(sw: StatusWord) -> &'static str {
     }
 }
 
+/// Names may come from the readers themselves, and must not move a terminal's cursor.
 fn list(names: &[String]) -> String {
-    names.join(", ")
+    let clean: Vec<String> = names
+        .iter()
+        .map(|name| name.escape_debug().to_string())
+        .collect();
+    clean.join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::ToString as _;
 
     #[test]
     fn each_trouble_has_words_of_its_own() {
@@ -152,6 +156,16 @@ mod tests {
         for (index, text) in errors.iter().enumerate() {
             assert!(!errors[..index].contains(text), "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_shown_without_control_characters() {
+        let readers = Vec::from(["A\u{1B}[2J".to_string(), "Lesegerät 1".to_string()]);
+        let text = PcscError::NoCard { readers }.to_string();
+        assert_eq!(
+            text,
+            "no card on A\\u{1b}[2J, Lesegerät 1; put one on and keep it there"
+        );
     }
 
     #[test]
