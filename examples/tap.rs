@@ -15,7 +15,7 @@ use rand_core::{TryCryptoRng, TryRng};
 
 pub(crate) mod common;
 
-use common::{AnyReader, Desk, Outcome, args};
+use common::{AnyReader, Desk, Outcome, args, say};
 
 const HELP: &str = "\
 Personalises a purse on a fresh DESFire EV1 and makes a purchase with it.
@@ -384,20 +384,22 @@ pub(crate) fn purchase<R: TryCryptoRng>(
 
 fn tap<R: TryCryptoRng>(mut desk: Desk, uid: Uid, mut rng: R) -> Outcome<()> {
     let layout = Layout::new()?;
-    println!("PERSONALISE a fresh DESFire EV1 8K\n");
+    say("PERSONALISE a fresh DESFire EV1 8K\n");
     personalise(&mut desk, &layout, &mut rng)?;
     desk.take_traffic();
-    println!("\nPURCHASE for {}\n", layout::PRICE);
+    say(format_args!("\nPURCHASE for {}\n", layout::PRICE));
     let (before, after, record) = purchase(&mut desk, &layout, uid, &mut rng)?;
     let traffic = desk.take_traffic();
-    println!(
+    say(format_args!(
         "\nThe purchase took {} exchanges, {} bytes to the card and {} from it.",
         traffic.exchanges, traffic.to_card, traffic.from_card
-    );
+    ));
     if after != before - layout::PRICE {
         return Err(format!("the balance is {after}").into());
     }
-    println!("committed: {before} -> {after}, record {record} written");
+    say(format_args!(
+        "committed: {before} -> {after}, record {record} written"
+    ));
     Ok(())
 }
 

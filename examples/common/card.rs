@@ -4,7 +4,7 @@ use desfire_ev1::wire::{Aid, AuthScheme, CommandFrame, Framing, IsoInstruction, 
 use desfire_ev1::wire::{Status, Version};
 use desfire_ev1::{Authenticated, Key, Machine as _, RunError, Session, Traced, Unauthenticated};
 
-use super::{AnyReader, Context as _, Outcome, ReaderError, Show, hex_lines};
+use super::{AnyReader, Context as _, Outcome, ReaderError, Show, hex_lines, note};
 
 /// The card of an example; commands run on it.
 pub type Card = Traced<AnyReader, Show>;
@@ -16,12 +16,12 @@ pub type Failure = RunError<ReaderError>;
 pub fn watch(reader: AnyReader, trace: bool) -> Card {
     let show: Show = Box::new(move |command, reply| {
         if trace {
-            eprintln!("  {}", name(command));
+            note(format_args!("  {}", name(command)));
             for line in hex_lines('>', command)
                 .into_iter()
                 .chain(hex_lines('<', reply))
             {
-                eprintln!("{line}");
+                note(line);
             }
         }
     });
@@ -60,7 +60,8 @@ pub fn activate_again(card: &mut Card, before: &Version) -> Outcome<()> {
             *card.get_mut() = super::open_pcsc(Some(&reader))?;
         }
     }
-    if version(card)?.uid == before.uid {
+    // All of it: a card with a random ID hides its UID.
+    if version(card)? == *before {
         Ok(())
     } else {
         Err("this is another card".into())
