@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use desfire_ev1::picc::Fault;
-use desfire_ev1::wire::{Aid, ChangeKeyAccess, KeyFlags, KeyInfo, KeyNo, KeySettings, Version};
+use desfire_ev1::wire::{
+    Aid, ChangeKeyAccess, KeyFlags, KeyInfo, KeyNo, KeySettings, Status, Version,
+};
 use desfire_ev1::{Key, Machine as _, Outcome as Fate, RunError, VirtualReader};
 
 mod common;
@@ -304,7 +306,13 @@ impl Plan<'_> {
             };
         };
         match error.outcome() {
-            Fate::NotSent | Fate::Refused => Err(error).context("the key has not been changed"),
+            Fate::NotSent | Fate::Refused => {
+                let mut what = "the key has not been changed".to_owned();
+                if !self.is_own() && error.status() == Some(Status::IntegrityError) {
+                    what += "; is --old-key right, to its last bit, and with its VERSION?";
+                }
+                Err(error).context(what)
+            }
             Fate::Unknown => {
                 say(format_args!("  {error}"));
                 say("  Asking the card which key is in force.");

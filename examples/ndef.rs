@@ -199,21 +199,35 @@ fn write_message(
     cc: &CapabilityContainer,
     message: &[u8],
 ) -> Outcome<()> {
-    let what = "the message is only partly written; write it again";
     let piece = cc.max_write;
     let len = u16::try_from(message.len())?;
-    if let Err(error) = write(card, session, 0, &[0; 2], piece) {
-        let unknown = error
-            .downcast_ref::<Failure>()
-            .is_none_or(|error| error.outcome() == Fate::Unknown);
-        return Err(error).context(if unknown {
-            "it is not known whether the old message is still there; write the new one again"
-        } else {
-            "nothing has been written"
-        });
+    let torn = "the message is only partly written; write it again";
+    let steps: [(u16, &[u8], _, _); 3] = [
+        (
+            0,
+            &[0; 2],
+            "nothing has been written",
+            "it is not known whether the old message is still there; write the new one again",
+        ),
+        (ndef::NLEN, message, torn, torn),
+        (
+            0,
+            &len.to_be_bytes(),
+            torn,
+            "it is not known whether all of the message is there; write it again, or read it",
+        ),
+    ];
+    for (offset, bytes, failed, unknown) in steps {
+        if let Err(error) = write(card, session, offset, bytes, piece) {
+            let failure = error.downcast_ref::<Failure>();
+            let done = failure.map_or(Fate::Unknown, Failure::outcome);
+            return Err(error).context(match done {
+                Fate::Unknown => unknown,
+                Fate::Refused | Fate::NotSent => failed,
+            });
+        }
     }
-    write(card, session, ndef::NLEN, message, piece).context(what)?;
-    write(card, session, 0, &len.to_be_bytes(), piece).context(what)
+    Ok(())
 }
 
 fn check_room(cc: &CapabilityContainer, message: &[u8]) -> Outcome<()> {

@@ -10,7 +10,7 @@ use desfire_ev1::wire::{
     Access, AccessRights, Aid, Amount, CommMode, FileDetail, FileNo, FileSettings, KeyFamily,
     KeyFlags, KeyInfo, KeyNo, KeySettings, U24, Uid, ValueFlags,
 };
-use desfire_ev1::{Key, LinkFormat, Machine as _, Session, VirtualReader};
+use desfire_ev1::{Key, LinkFormat, Session, VirtualReader};
 use rand_core::{TryCryptoRng, TryRng};
 
 pub(crate) mod common;
@@ -415,7 +415,7 @@ fn open(options: &args::Options, native: bool) -> Outcome<(AnyReader, Uid)> {
     })?;
     // What the reader or GetVersion says of the UID is not proved; a card that lies about it has
     // other keys than the terminal then derives, and fails the handshake.
-    let version = Session::new().get_version().run(&mut reader)?;
+    let version = common::card::version(&mut reader)?;
     Ok((reader, version.uid))
 }
 

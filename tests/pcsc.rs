@@ -12,7 +12,8 @@
     reason = "a test is allowed to fail loudly"
 )]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -120,6 +121,99 @@ impl Drop for Softcard {
     }
 }
 
+/// A card that answers wrapped commands as the test likes.
+struct Forged {
+    stream: TcpStream,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Forged {
+    /// `answer` gets instruction and parameters of each command and makes data and status of it.
+    fn start(
+        port: &str,
+        mut answer: impl FnMut(u8, &[u8]) -> (Vec<u8>, u8) + Send + 'static,
+    ) -> Self {
+        let until = Instant::now() + PATIENCE;
+        let stream = loop {
+            match TcpStream::connect(("127.0.0.1", port.parse().unwrap())) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        stream.set_nodelay(true).unwrap();
+        let mut link = stream.try_clone().unwrap();
+        let thread = thread::spawn(move || {
+            let mut queue = Vec::new();
+            while let Some(message) = receive(&mut link) {
+                let reply = match message.as_slice() {
+                    [0..=2] => continue,
+                    [4] => vec![0x3B, 0x81, 0x80, 0x01, 0x80, 0x80],
+                    [0x90, 0xAF, ..] => next_frame(&mut queue),
+                    [0x90, ins, 0, 0, rest @ ..] => {
+                        let parameters = match rest {
+                            [_, parameters @ .., _] => parameters,
+                            _ => &[],
+                        };
+                        let (data, status) = answer(*ins, parameters);
+                        queue = frames(&data, status);
+                        next_frame(&mut queue)
+                    }
+                    _ => vec![0x6D, 0x00],
+                };
+                let len = u16::try_from(reply.len()).unwrap().to_be_bytes();
+                if link.write_all(&[&len, reply.as_slice()].concat()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            stream,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Forged {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn receive(link: &mut TcpStream) -> Option<Vec<u8>> {
+    // Or the second piece of a message comes 40 ms after the first.
+    #[cfg(target_os = "linux")]
+    std::os::linux::net::TcpStreamExt::set_quickack(link, true).ok()?;
+    let mut len = [0; 2];
+    link.read_exact(&mut len).ok()?;
+    let mut message = vec![0; u16::from_be_bytes(len).into()];
+    link.read_exact(&mut message).ok()?;
+    Some(message)
+}
+
+/// A reply in frames of 57 bytes, the last one first.
+fn frames(data: &[u8], status: u8) -> Vec<Vec<u8>> {
+    let mut frames: Vec<Vec<u8>> = data
+        .chunks(57)
+        .map(|part| [part, &[0x91, 0xAF]].concat())
+        .collect();
+    if frames.is_empty() {
+        frames.push(vec![0x91, 0xAF]);
+    }
+    if let Some(last) = frames.last_mut().and_then(|frame| frame.last_mut()) {
+        *last = status;
+    }
+    frames.reverse();
+    frames
+}
+
+fn next_frame(queue: &mut Vec<Vec<u8>>) -> Vec<u8> {
+    queue.pop().unwrap_or_else(|| vec![0x91, 0x1C])
+}
+
 /// A reader with a directory for the cards that are put on it.
 struct Place {
     reader: &'static str,
@@ -153,7 +247,7 @@ impl Place {
     }
 
     /// Takes the card off, and lets go of it when the service knows.
-    fn take_off(&self, card: Softcard, mut held: PcscCard) {
+    fn take_off<C>(&self, card: C, mut held: PcscCard) {
         drop(card);
         let until = Instant::now() + PATIENCE;
         while held.keep_alive() != Err(PcscError::CardRemoved) {
@@ -385,6 +479,210 @@ fn a_card_pulled_out_at_every_exchange_neither_loses_nor_makes_money() {
         points.len(),
         EXCHANGES.len(),
         started.elapsed().as_millis()
+    ));
+}
+
+/// An example on this place's reader: exit code, and what it printed to both outputs.
+fn run_example(place: &Place, name: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = example(name);
+    command.args(["--reader", place.reader]).args(arguments);
+    let output = command.output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn a_card_on_a_free_reader_is_found_beside_one_that_is_held() {
+    let [first, second] = [Place::new(0), Place::new(1)];
+    let cards = [&first, &second].map(|place| place.put(&Card::new(uid()).save(), &[]));
+    let held = first.connect();
+    // The service knows both; it lists the first one first.
+    drop(second.connect());
+    let context = PcscContext::new().unwrap();
+    let found = context.wait_for_card(None, PATIENCE).unwrap();
+    assert_eq!(found.reader(), second.reader);
+    // All are held: that is said after a moment, and not only when the time is over.
+    let started = Instant::now();
+    let none = context
+        .wait_for_card(None, Duration::from_secs(60))
+        .map(drop);
+    assert_eq!(none, Err(PcscError::ReaderBusy));
+    assert!(started.elapsed() < Duration::from_secs(10));
+    let [one, two] = cards;
+    first.take_off(one, held);
+    second.take_off(two, found);
+}
+
+const IDENTITY: [&[u8]; 2] = [
+    // An EV2, and EV1's predecessor.
+    &[4, 1, 1, 0x12, 0, 0x1A, 5],
+    &[4, 1, 1, 0x00, 2, 0x18, 5],
+];
+
+/// A card that claims what no card has, and whose texts would play with the terminal.
+fn boaster(ins: u8, parameters: &[u8]) -> (Vec<u8>, u8) {
+    const TEXT: &[u8] = b"\x1B]0;mine\x07\x1B[2J\x9B\xE2\x80\xAE\"\\\r\n";
+    let number = |place: usize| {
+        let bytes = parameters.get(place..place + 3).unwrap();
+        usize::from(bytes[0]) | usize::from(bytes[1]) << 8 | usize::from(bytes[2]) << 16
+    };
+    let text = |len: usize| TEXT.iter().copied().cycle().take(len).collect();
+    let aids = (1..=28).flat_map(|number| [number, 0, 0]).collect();
+    let data = match ins {
+        0x5A => Vec::new(),
+        0x45 => vec![0x0F, 0x8E],
+        0x64 => vec![0xFF],
+        0x6E => vec![0xFF; 3],
+        0x6A => aids,
+        0x6F => (0..32).collect(),
+        0xF5 => {
+            let huge = [0xFF; 9];
+            let (kind, detail): (u8, &[u8]) = match parameters[0] % 6 {
+                0 => (0, &huge[..3]),
+                1 => (1, &[40, 0, 0]),
+                2 => (
+                    2,
+                    &[0, 0, 0, 0x80, 0xFF, 0xFF, 0xFF, 0x7F, 0, 0, 0, 0, 0xFF],
+                ),
+                3 => (3, &huge),
+                4 => (4, &[30, 0, 0, 9, 0, 0, 3, 0, 0]),
+                _ => (0x1B, TEXT),
+            };
+            [&[kind, 0, 0xEE, 0xEE], detail].concat()
+        }
+        0x6C => vec![0xFF; 4],
+        0xBD => text(number(4)),
+        0xBB => text(number(4) * 30),
+        _ => return (Vec::new(), 0x1C),
+    };
+    (data, 0x00)
+}
+
+/// Lets a forged card be any of the family.
+fn identified(
+    hardware: &'static [u8],
+    mut answer: impl FnMut(u8, &[u8]) -> (Vec<u8>, u8),
+) -> impl FnMut(u8, &[u8]) -> (Vec<u8>, u8) {
+    move |ins, parameters| {
+        if ins == 0x60 {
+            let rest = [
+                4, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 1, 2, 3, 4, 5, 0xFF, 0x9F,
+            ];
+            return ([hardware, hardware, &rest].concat(), 0x00);
+        }
+        answer(ins, parameters)
+    }
+}
+
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn cards_that_boast_or_lack_commands_are_shown_all_the_same() {
+    let place = Place::new(0);
+    let card = Forged::start(place.port, identified(IDENTITY[0], boaster));
+    drop(place.connect());
+    let started = Instant::now();
+    let (code, tree, error) = run_example(&place, "inspect", &[]);
+    assert_eq!(code, Some(0), "{error}");
+    report(&format!(
+        "28 applications of 32 files shown in {} ms",
+        started.elapsed().as_millis()
+    ));
+    assert!(tree.starts_with("MIFARE DESFire EV2 8K, UID 04112233445566\n"));
+    for (line, times) in [
+        ("made in week FF, year 9F (not decimal)", 1),
+        ("─ application 0000", 28),
+        ("content: its records are larger than a card", 28 * 5),
+        ("and 16777151 more bytes (--all)", 28 * 6),
+        ("content: of a type that EV1 does not have", 28 * 5),
+    ] {
+        assert_eq!(tree.matches(line).count(), times, "{line}");
+    }
+    let (code, json, error) = run_example(&place, "inspect", &["--json"]);
+    assert_eq!(code, Some(0), "{error}");
+    for text in [tree, json, error] {
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+    }
+    place.take_off(card, place.connect());
+
+    // The commands that EV1's predecessor does not have.
+    let plain = |ins: u8, _: &[u8]| match ins {
+        0x5A => (Vec::new(), 0x00),
+        0x45 => (vec![0x0F, 0x01], 0x00),
+        0x6A => (vec![7, 0, 0], 0x00),
+        0x6F => (vec![1, 2], 0x00),
+        _ => (Vec::new(), 0x1C),
+    };
+    let card = Forged::start(place.port, identified(IDENTITY[1], plain));
+    drop(place.connect());
+    let (code, tree, error) = run_example(&place, "inspect", &[]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(tree.contains("(MF3ICD40) 4K") && tree.contains("free memory: this card does not"));
+    let (code, list, error) = run_example(&place, "format", &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        list.ends_with("for good:\n  application 000007   2 files\n"),
+        "{list}"
+    );
+    assert!(error.contains("nothing has been deleted"), "{error}");
+    place.take_off(card, place.connect());
+}
+
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn a_tag_that_is_torn_is_never_said_to_be_whole() {
+    let place = Place::new(0);
+    let old = ["--create", "--size", "64", "--text", "old"];
+    let new = ["--uri", "https://example.org/new"];
+    let card = place.put(&Card::new(uid()).save(), &[]);
+    // Nobody reads what it prints; it goes on all the same.
+    let mut ndef = example("ndef");
+    ndef.args(["--reader", place.reader]).args(old);
+    let (closed, unread) = std::io::pipe().unwrap();
+    drop(closed);
+    let status = ndef.stdout(unread).stderr(Stdio::null()).status();
+    assert!(status.unwrap().success());
+    place.take_off(card, place.connect());
+    let base = fs::read(&place.file).unwrap();
+
+    let whole = "URI   https://example.org/new\n";
+    let mut seen = [0; 5];
+    for command in 4.. {
+        let card = place.put(&base, &["--leave-during", &command.to_string()]);
+        let (code, _, error) = run_example(&place, "ndef", &new);
+        if code == Some(0) {
+            let held = place.connect();
+            place.take_off(card, held);
+            break;
+        }
+        assert_eq!(code, Some(1), "{error}");
+        card.has_left();
+        let card = place.put_back(&[]);
+        let (code, read, again) = run_example(&place, "ndef", &["--read"]);
+        assert_eq!(code, Some(0), "{again}");
+        place.take_off(card, place.connect());
+        let holds = |text: &str| read.ends_with(text);
+        let fates = [
+            // Only looked at, or refused.
+            !error.contains("written") && !error.contains("not known") && holds("text  old (en)\n"),
+            error.contains("it is not known whether the old message is still there")
+                && holds("empty\n"),
+            error.contains("only partly written") && holds("empty\n"),
+            error.contains("it is not known whether all of the message is there") && holds(whole),
+            // Only the reading back failed.
+            !error.contains("written") && !error.contains("not known") && holds(whole),
+        ];
+        let fate = fates.iter().position(|fate| *fate);
+        seen[fate.unwrap_or_else(|| panic!("{command}: {error}\n{read}"))] += 1;
+        assert!(command < 60);
+    }
+    assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
+    report(&format!(
+        "a tag torn at {} points of its writing",
+        seen.iter().sum::<u32>()
     ));
 }
 

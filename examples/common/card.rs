@@ -2,7 +2,9 @@
 
 use desfire_ev1::wire::{Aid, AuthScheme, CommandFrame, Framing, IsoInstruction, KeyNo, KeyType};
 use desfire_ev1::wire::{Status, Version};
-use desfire_ev1::{Authenticated, Key, Machine as _, RunError, Session, Traced, Unauthenticated};
+use desfire_ev1::{
+    Authenticated, Key, Machine as _, RunError, Session, Traced, Transport, Unauthenticated,
+};
 
 use super::{AnyReader, Context as _, Outcome, ReaderError, Show, hex_lines, note};
 
@@ -69,11 +71,15 @@ pub fn activate_again(card: &mut Card, before: &Version) -> Outcome<()> {
 }
 
 /// What the card is; also the way to find out whether it is a DESFire at all.
-pub fn version(card: &mut Card) -> Outcome<Version> {
-    Session::new()
-        .get_version()
-        .run(card)
-        .context("the card does not say what it is; is it a DESFire?")
+pub fn version(card: &mut impl Transport<Error = ReaderError>) -> Outcome<Version> {
+    let version = match Session::new().get_version().run(card) {
+        // Another program has gone away in the middle of something. That is dropped; now it will do.
+        Err(error) if error.status() == Some(Status::CommandAborted) => {
+            Session::new().get_version().run(card)
+        }
+        done => done,
+    };
+    version.context("the card does not say what it is; is it a DESFire?")
 }
 
 /// Selects an application, or the card itself, from any state.
