@@ -22,8 +22,8 @@ use std::{env, fs, process};
 
 use desfire_ev1::pcsc::{PcscCard, PcscContext, PcscError};
 use desfire_ev1::picc::{Card, FileContent};
-use desfire_ev1::wire::{Amount, CommMode, FileDetail, Status, Uid};
-use desfire_ev1::{Authenticated, LinkFormat, Machine as _, Outcome, RunError, Session, Step};
+use desfire_ev1::wire::{Amount, CommMode, FileDetail, KeyFamily, KeyNo, Status, Uid};
+use desfire_ev1::{Authenticated, Key, LinkFormat, Machine as _, Outcome, RunError, Session, Step};
 use desfire_ev1::{Transport as _, VirtualReader};
 
 #[allow(dead_code, reason = "its main is not the test's")]
@@ -629,6 +629,47 @@ fn cards_that_boast_or_lack_commands_are_shown_all_the_same() {
     );
     assert!(error.contains("nothing has been deleted"), "{error}");
     place.take_off(card, place.connect());
+}
+
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn a_card_that_hides_its_uid_and_cannot_be_formatted() {
+    let mut reader = VirtualReader::demo();
+    let zero = Key::zero(KeyFamily::Des);
+    let session = Session::new().authenticate_iso(KeyNo::MASTER, &zero, &mut tap::Repeating(1));
+    let mut session = session.run(&mut reader).unwrap();
+    session.disable_format_for_ever().run(&mut reader).unwrap();
+    session
+        .enable_random_id_for_ever()
+        .run(&mut reader)
+        .unwrap();
+    let place = Place::new(0);
+    let card = place.put(&reader.into_card().save(), &[]);
+    let mut held = place.connect();
+    let shown = held.uid().unwrap();
+    assert!(shown.len() == 4 && shown[0] == 0x08, "{shown:02X?}");
+    drop(held);
+
+    let (code, tree, error) = run_example(&place, "inspect", &[]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(tree.contains(", UID hidden (random ID)\n"), "{tree}");
+    let (code, tree, error) = run_example(&place, "inspect", &["--key", "des:zero"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(tree.contains(&format!(", UID {}\n", uid())), "{tree}");
+
+    let (code, list, error) = run_example(&place, "format", &["--yes"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        list.contains("UID hidden") && list.contains("application 00DE16"),
+        "{list}"
+    );
+    assert!(
+        error.contains("nothing has been deleted\n  because: FormatPICC: the card refused with 9D"),
+        "{error}"
+    );
+    place.take_off(card, place.connect());
+    let kept = Card::load_state(&fs::read(&place.file).unwrap()).unwrap();
+    assert!(kept.application(VirtualReader::DEMO_AID).is_some());
 }
 
 #[test]

@@ -14,6 +14,12 @@ pub enum PcscError {
         "the PC/SC service is not running; start it (Linux: systemctl start pcscd, from the package pcscd; Windows: the service \"Smart Card\")"
     )]
     NoService,
+    /// The service turns this user away: on Linux by polkit, which asks for a session at the machine
+    /// itself. Source: pcsc-lite, `doc/README.polkit`.
+    #[error(
+        "the system does not let this user at its readers; work at the machine itself and not over SSH, or have a polkit rule made for org.debian.pcsc-lite.access_pcsc and access_card"
+    )]
+    NotAllowed,
     /// No reader is plugged in, or the service cannot get at it.
     #[error("no reader found; {}", no_reader_advice(*.kernel_driver))]
     NoReader {
@@ -73,6 +79,7 @@ impl PcscError {
         use pcsc::Error;
         match error {
             Error::NoService | Error::ServiceStopped | Error::Shutdown => Self::NoService,
+            Error::SecurityViolation => Self::NotAllowed,
             Error::NoReadersAvailable => Self::no_reader(),
             Error::SharingViolation => Self::ReaderBusy,
             Error::RemovedCard | Error::NoSmartcard => Self::CardRemoved,
@@ -88,6 +95,15 @@ impl PcscError {
             Error::InsufficientBuffer => Self::ReplyTooLong,
             Error::UnsupportedFeature => Self::NotSupported,
             other => Self::Other(other),
+        }
+    }
+
+    /// For what is asked of the service alone: no card takes part in this, so that it is the
+    /// service that has ended.
+    pub(super) fn of_service(error: pcsc::Error) -> Self {
+        match error {
+            pcsc::Error::CommError => Self::NoService,
+            error => Self::from_pcsc(error),
         }
     }
 
@@ -142,6 +158,7 @@ mod tests {
     fn each_trouble_has_words_of_its_own() {
         let errors = [
             pcsc::Error::NoService,
+            pcsc::Error::SecurityViolation,
             pcsc::Error::NoReadersAvailable,
             pcsc::Error::SharingViolation,
             pcsc::Error::RemovedCard,
@@ -156,6 +173,15 @@ mod tests {
         for (index, text) in errors.iter().enumerate() {
             assert!(!errors[..index].contains(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_broken_line_to_the_service_is_not_a_card() {
+        let error = pcsc::Error::CommError;
+        assert_eq!(PcscError::of_service(error), PcscError::NoService);
+        assert_eq!(PcscError::from_pcsc(error), PcscError::CardMute);
+        let error = pcsc::Error::SecurityViolation;
+        assert_eq!(PcscError::of_service(error), PcscError::NotAllowed);
     }
 
     #[test]

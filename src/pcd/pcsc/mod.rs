@@ -65,9 +65,9 @@ impl PcscContext {
     /// Connects to the service.
     ///
     /// # Errors
-    /// [`PcscError::NoService`] if it is not running.
+    /// [`PcscError::NoService`] if it is not running; [`PcscError::NotAllowed`].
     pub fn new() -> Result<Self, PcscError> {
-        let context = Context::establish(Scope::User).map_err(PcscError::from_pcsc)?;
+        let context = Context::establish(Scope::User).map_err(PcscError::of_service)?;
         Ok(Self { context })
     }
 
@@ -85,7 +85,7 @@ impl PcscContext {
             Ok(names) if names.is_empty() => Err(PcscError::no_reader()),
             Ok(names) => Ok(names),
             Err(pcsc::Error::NoReadersAvailable) => Err(PcscError::no_reader()),
-            Err(error) => Err(PcscError::from_pcsc(error)),
+            Err(error) => Err(PcscError::of_service(error)),
         }
     }
 
@@ -122,9 +122,7 @@ impl PcscContext {
             let left = timeout.saturating_sub(started.elapsed());
             match self.context.get_status_change(left, &mut states) {
                 Ok(()) | Err(pcsc::Error::Timeout) => {}
-                // No card takes part in this: it is the service that has ended.
-                Err(pcsc::Error::CommError) => return Err(PcscError::NoService),
-                Err(error) => return Err(PcscError::from_pcsc(error)),
+                Err(error) => return Err(PcscError::of_service(error)),
             }
             if states
                 .iter()
@@ -171,8 +169,8 @@ impl PcscContext {
     /// first whose name contains `reader`, regardless of case.
     ///
     /// # Errors
-    /// [`PcscError::NoSuchReader`], [`PcscError::NoCard`], [`PcscError::ReaderBusy`], and what else
-    /// the service finds wrong.
+    /// [`PcscError::NoSuchReader`], [`PcscError::NoCard`], [`PcscError::ReaderBusy`],
+    /// [`PcscError::NotAllowed`], and what else the service finds wrong.
     pub fn connect(&self, reader: &str) -> Result<PcscCard, PcscError> {
         let names = self.matching(Some(reader))?;
         match names.first() {
