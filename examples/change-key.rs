@@ -278,9 +278,10 @@ impl Plan<'_> {
     fn carry_out(&self, card: &mut Card, version: &Version) -> Outcome<()> {
         let wanted = self.wanted;
         let session = card::select(card, wanted.aid)?;
-        let mut session =
-            card::authenticate(card, session, version, self.auth_key_no, &self.auth_key)
-                .context(format!("--auth-key is not key {}", self.auth_key_no))?;
+        let mut session = card::proved(
+            card::authenticate(card, session, version, self.auth_key_no, &self.auth_key),
+            format_args!("--auth-key is not key {}", self.auth_key_no),
+        )?;
         arrange(card, wanted.cut)?;
         let changed = if !self.is_own() {
             session

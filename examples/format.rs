@@ -38,8 +38,10 @@ Examples, in which format stands for cargo run --example format --
 
 fn authenticate(card: &mut Card, version: &Version, key: &Key) -> Outcome<Session<Authenticated>> {
     let session = card::select(card, Aid::PICC)?;
-    card::authenticate(card, session, version, KeyNo::MASTER, key)
-        .context("this is not the PICC master key, without which nothing is formatted")
+    card::proved(
+        card::authenticate(card, session, version, KeyNo::MASTER, key),
+        "this is not the PICC master key, without which nothing is formatted",
+    )
 }
 
 /// The applications; the key is asked for only where the card wants one.

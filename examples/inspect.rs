@@ -16,7 +16,7 @@ use common::args::{self, Options};
 use common::card::{self, Card, Failure};
 use common::json::Json;
 use common::tree::Tree;
-use common::{Context as _, Outcome, demo, print, words};
+use common::{Outcome, demo, print, words};
 
 const HELP: &str = "\
 Shows what is on a DESFire: what card it is, its applications, their keys and files, and
@@ -173,12 +173,10 @@ impl Visit<'_> {
     fn authenticate(&mut self, credentials: &Credentials) -> Outcome<()> {
         let key_no = credentials.key_no;
         let session = card::select(self.card, self.aid)?;
-        let session =
-            card::authenticate(self.card, session, self.version, key_no, &credentials.key)
-                .context(format!(
-                    "key {key_no} of {} is not this one",
-                    words::place(self.aid)
-                ))?;
+        let session = card::proved(
+            card::authenticate(self.card, session, self.version, key_no, &credentials.key),
+            format_args!("key {key_no} of {} is not this one", words::place(self.aid)),
+        )?;
         self.asking = Asking::Key(session);
         Ok(())
     }

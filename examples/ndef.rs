@@ -270,12 +270,13 @@ fn create(card: &mut Card, version: &Version, new: &New) -> Outcome<()> {
     if flags.contains(KeyFlags::FREE_LISTING | KeyFlags::FREE_CREATE_DELETE) {
         create_application(card, &mut session, new)?;
     } else {
-        let authenticated = card::authenticate(card, session, version, KeyNo::MASTER, &new.key);
-        let mut session = authenticated
-            .context("making an application needs the PICC master key, which this is not")?;
+        let mut session = card::proved(
+            card::authenticate(card, session, version, KeyNo::MASTER, &new.key),
+            "making an application needs the PICC master key, which this is not",
+        )?;
         create_application(card, &mut session, new)?;
     }
-    create_files(card, new).context(format!(
+    create_files(card, version, new).context(format!(
         "application {} is half made; format the card, or delete it, before it is tried again",
         new.aid
     ))
@@ -315,7 +316,7 @@ fn create_application<S>(card: &mut Card, session: &mut Session<S>, new: &New) -
     Ok(())
 }
 
-fn create_files(card: &mut Card, new: &New) -> Outcome<()> {
+fn create_files(card: &mut Card, version: &Version, new: &New) -> Outcome<()> {
     let master = Access::Key(KeyNo::MASTER);
     let read_only = AccessRights {
         read: Access::Free,
@@ -330,10 +331,11 @@ fn create_files(card: &mut Card, new: &New) -> Outcome<()> {
         change: master,
     };
     let zero = Key::zero(KeyFamily::Aes);
-    let mut session = card::select(card, new.aid)?
-        .authenticate_aes(KeyNo::MASTER, &zero, &mut getrandom::SysRng)
-        .run(card)
-        .context("the new application's key is not zero; has the card another default key?")?;
+    let session = card::select(card, new.aid)?;
+    let mut session = card::proved(
+        card::authenticate(card, session, version, KeyNo::MASTER, &zero),
+        "the new application's key is not zero; has the card another default key?",
+    )?;
     let size = U24::new(new.size.into())?;
     session
         .create_std_data_file(

@@ -15,7 +15,7 @@ use rand_core::{TryCryptoRng, TryRng};
 
 pub(crate) mod common;
 
-use common::{AnyReader, Desk, Outcome, args, say};
+use common::{AnyReader, Context as _, Desk, Outcome, args, say};
 
 const HELP: &str = "\
 Personalises a purse on a fresh DESFire EV1 and makes a purchase with it.
@@ -385,7 +385,8 @@ pub(crate) fn purchase<R: TryCryptoRng>(
 fn tap<R: TryCryptoRng>(mut desk: Desk, uid: Uid, mut rng: R) -> Outcome<()> {
     let layout = Layout::new()?;
     say("PERSONALISE a fresh DESFire EV1 8K\n");
-    personalise(&mut desk, &layout, &mut rng)?;
+    personalise(&mut desk, &layout, &mut rng)
+        .context("the card is not personalised, or in part; it must be as delivered, see --help")?;
     desk.take_traffic();
     say(format_args!("\nPURCHASE for {}\n", layout::PRICE));
     let (before, after, record) = purchase(&mut desk, &layout, uid, &mut rng)?;
@@ -435,6 +436,12 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(code) => return code,
     };
+    if native && !options.on_software_card() {
+        return common::usage("--native is for the software card");
+    }
+    if random && repeat {
+        return common::usage("--random and --repeat say the opposite of each other");
+    }
     random |= !options.on_software_card() && !repeat;
     common::exit(open(&options, native).and_then(|(reader, uid)| {
         let desk = Desk::new(reader, asynchronous);

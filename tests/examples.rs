@@ -159,7 +159,9 @@ fn wrong_arguments_end_with_2() {
         }
     }
     for (example, arguments) in [
-        ("inspect", &["--key", "aes:00"][..]),
+        ("tap", &["--native", "--reader"][..]),
+        ("tap", &["--random", "--repeat"]),
+        ("inspect", &["--key", "aes:00"]),
         ("inspect", &["--key"]),
         ("inspect", &["--aid", "00DE16"]),
         ("inspect", &["--key", "aes:zero", "--aid", "1000000"]),

@@ -86,6 +86,11 @@ impl Softcard {
         Self(child.unwrap())
     }
 
+    /// Whether the card has taken itself away.
+    fn is_gone(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
     /// Waits for a card that takes itself away.
     fn has_left(mut self) {
         let until = Instant::now() + PATIENCE;
@@ -725,6 +730,69 @@ fn a_tag_that_is_torn_is_never_said_to_be_whole() {
         "a tag torn at {} points of its writing",
         seen.iter().sum::<u32>()
     ));
+}
+
+/// What `change-key` says of a change that the card's leaving has cut off is true, and it never
+/// blames a key for it.
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn a_change_of_key_that_is_cut_off_is_told_as_it_is() {
+    const NEW_VERSION: u8 = 0x2A;
+    let place = Place::new(0);
+    let base = VirtualReader::demo().into_card().save();
+    let mut points = 0;
+    let mut settled = 0;
+    for command in 4.. {
+        let mut card = place.put(&base, &["--leave-during", &command.to_string()]);
+        let mut change = example("change-key");
+        change.args(["--reader", place.reader, "--aid", "00DE16", "--new-key"]);
+        change.arg(format!(
+            "aes:00112233445566778899AABBCCDDEEFF:{NEW_VERSION:02X}"
+        ));
+        change.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut change = change.spawn().unwrap();
+        // It may want the card back, and finds it.
+        while change.try_wait().unwrap().is_none() {
+            if card.is_gone() {
+                card = place.put_back(&[]);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let output = change.wait_with_output().unwrap();
+        let [said, error] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        let point = format!("{command}: {said}{error}");
+        let state = Card::load_state(&fs::read(&place.file).unwrap()).unwrap();
+        let application = state.application(VirtualReader::DEMO_AID).unwrap();
+        let changed = application.keys()[0].version() == NEW_VERSION;
+        let success = output.status.success();
+        assert_eq!(
+            success,
+            said.contains("The new key authenticates") || said.contains("The new key is in force"),
+            "{point}"
+        );
+        assert!(!success || changed, "{point}");
+        assert!(
+            !said.contains("The old key is in force") || !changed,
+            "{point}"
+        );
+        assert!(!error.contains("--auth-key is not"), "{point}");
+        if changed && !success {
+            assert!(error.contains("say --probe with the same keys"), "{point}");
+        }
+        settled += u32::from(said.contains("is in force: "));
+        let never_left = success && !said.contains("Asking the card");
+        if !card.is_gone() {
+            place.take_off(card, place.connect());
+        }
+        if never_left {
+            break;
+        }
+        points += 1;
+        assert!(points < 40);
+    }
+    assert_eq!(settled, 1, "only ChangeKey itself leaves anything open");
+    report(&format!("a change of key cut off at {points} points"));
 }
 
 fn inspect_is_told(reader: &str) {

@@ -1,5 +1,7 @@
 //! Selecting and authenticating, as the examples do it.
 
+use std::fmt;
+
 use desfire_ev1::wire::{Aid, AuthScheme, CommandFrame, Framing, IsoInstruction, KeyNo, KeyType};
 use desfire_ev1::wire::{Status, Version};
 use desfire_ev1::{
@@ -110,4 +112,12 @@ pub fn authenticate(
     session
         .authenticate(scheme, key_no, key, &mut getrandom::SysRng)
         .run(card)
+}
+
+/// Says of a failed authentication that the key is a wrong one, unless it is the reader that failed.
+pub fn proved<T>(answer: Result<T, Failure>, wrong_key: impl fmt::Display) -> Outcome<T> {
+    match answer {
+        Err(error @ RunError::Transport { .. }) => Err(error.into()),
+        answer => answer.context(wrong_key),
+    }
 }

@@ -27,7 +27,7 @@ pub enum PcscError {
         kernel_driver: Option<&'static str>,
     },
     /// No reader has this name.
-    #[error("no reader's name contains \"{wanted}\"; there are: {}", list(.readers))]
+    #[error("no reader's name contains \"{}\"; there are: {}", .wanted.escape_debug(), list(.readers))]
     NoSuchReader {
         /// What was looked for.
         wanted: String,
