@@ -23,8 +23,10 @@ use std::{env, fs, process};
 use desfire_ev1::pcsc::{PcscCard, PcscContext, PcscError};
 use desfire_ev1::picc::{Card, FileContent};
 use desfire_ev1::wire::{Amount, CommMode, FileDetail, KeyFamily, KeyNo, Status, Uid};
-use desfire_ev1::{Authenticated, Key, LinkFormat, Machine as _, Outcome, RunError, Session, Step};
-use desfire_ev1::{Transport as _, VirtualReader};
+use desfire_ev1::{
+    Authenticated, Key, Link, LinkFormat, Machine as _, Outcome, RunError, Session, Step,
+};
+use desfire_ev1::{Transport, VirtualReader};
 
 #[allow(dead_code, reason = "its main is not the test's")]
 #[path = "../examples/tap.rs"]
@@ -633,6 +635,68 @@ fn cards_that_boast_or_lack_commands_are_shown_all_the_same() {
         "{list}"
     );
     assert!(error.contains("nothing has been deleted"), "{error}");
+    place.take_off(card, place.connect());
+}
+
+/// A link of another program, which does not care in what state it leaves the card.
+struct Careless(pcsc::Card);
+
+impl Link for Careless {
+    type Error = pcsc::Error;
+
+    fn format(&self) -> LinkFormat {
+        LinkFormat::WRAPPED
+    }
+}
+
+impl Transport for Careless {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, pcsc::Error> {
+        self.0.transmit(command, reply).map(<[u8]>::len)
+    }
+}
+
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn what_another_program_left_on_the_card_does_no_harm() {
+    let place = Place::new(0);
+    let card = place.put(&VirtualReader::demo().into_card().save(), &[]);
+    drop(place.connect());
+    let context = pcsc::Context::establish(pcsc::Scope::User).unwrap();
+    let name = std::ffi::CString::new(place.reader).unwrap();
+    let connect = || {
+        let card = context.connect(&name, pcsc::ShareMode::Shared, pcsc::Protocols::ANY);
+        Careless(card.unwrap())
+    };
+    let leave = |link: Careless| {
+        let left = link.0.disconnect(pcsc::Disposition::LeaveCard);
+        assert!(left.is_ok());
+    };
+    // A session.
+    let mut link = connect();
+    let session = Session::new().select_application(VirtualReader::DEMO_AID);
+    let session = session.run(&mut link).unwrap();
+    let zero = Key::zero(KeyFamily::Aes);
+    let session = session.authenticate_aes(KeyNo::MASTER, &zero, &mut tap::Repeating(1));
+    session.run(&mut link).unwrap();
+    leave(link);
+    // It is really there: the card proves its answer.
+    let mut link = connect();
+    let mut reply = [0; 64];
+    let len = link.exchange(&[0x90, 0x45, 0, 0, 0], &mut reply).unwrap();
+    assert_eq!(len, 2 + 8 + 2, "{:02X?}", &reply[..len]);
+    leave(link);
+    let (code, tree, error) = run_example(&place, "inspect", &[]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(tree.contains("application 00DE16"), "{tree}");
+
+    // Half a command.
+    let mut link = connect();
+    let len = link.exchange(&[0x90, 0x60, 0, 0, 0], &mut reply).unwrap();
+    assert!(reply[..len].ends_with(&[0x91, 0xAF]));
+    leave(link);
+    let (code, tree, error) = run_example(&place, "inspect", &[]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(tree.contains("application 00DE16"), "{tree}");
     place.take_off(card, place.connect());
 }
 

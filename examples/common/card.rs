@@ -74,18 +74,17 @@ pub fn activate_again(card: &mut Card, before: &Version) -> Outcome<()> {
 
 /// What the card is; also the way to find out whether it is a DESFire at all.
 pub fn version(card: &mut impl Transport<Error = ReaderError>) -> Outcome<Version> {
-    let version = match Session::new().get_version().run(card) {
-        // Another program has gone away in the middle of something. That is dropped; now it will do.
-        Err(error) if error.status() == Some(Status::CommandAborted) => {
-            Session::new().get_version().run(card)
-        }
-        done => done,
-    };
-    version.context("the card does not say what it is; is it a DESFire?")
+    // Another program may have left a session on it, in which the answer would be another one.
+    select(card, Aid::PICC)
+        .and_then(|mut session| session.get_version().run(card))
+        .context("the card does not say what it is; is it a DESFire?")
 }
 
 /// Selects an application, or the card itself, from any state.
-pub fn select(card: &mut Card, aid: Aid) -> Result<Session<Unauthenticated>, Failure> {
+pub fn select(
+    card: &mut impl Transport<Error = ReaderError>,
+    aid: Aid,
+) -> Result<Session<Unauthenticated>, Failure> {
     match Session::new().select_application(aid).run(card) {
         // What was unfinished is dropped; now it will do.
         Err(error) if error.status() == Some(Status::CommandAborted) => {

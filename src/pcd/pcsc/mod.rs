@@ -9,6 +9,9 @@
 //!   [`PcscError::ReaderBusy`].
 //! - The connection ends with a reset, so that no authenticated card is left behind; also when a
 //!   [`PcscCard`] is dropped.
+//! - What another program has left on a card, a session or half a command, is still there when it is
+//!   connected. SelectApplication ends both; if it is refused with
+//!   [`Status::CommandAborted`](crate::wire::Status::CommandAborted), the second one will do.
 //! - Nothing is ever connected anew by itself: after an error the card may be another one.
 //! - A command without an answer is told as what it is: the service is asked for up to a second
 //!   whether the card has left, has been reset, or is there and mute.
