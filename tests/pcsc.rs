@@ -524,6 +524,30 @@ fn a_card_on_a_free_reader_is_found_beside_one_that_is_held() {
     second.take_off(two, found);
 }
 
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn a_reader_that_is_no_acr122u_says_so() {
+    let place = Place::new(0);
+    let context = PcscContext::new().unwrap();
+    // Without a card.
+    let mut reader = context.acr122u(place.reader).unwrap();
+    assert_eq!(reader.firmware(), Err(PcscError::NotSupported));
+    assert_eq!(reader.picc_parameters(), Err(PcscError::NotSupported));
+    drop(reader);
+    // With one, which is none the worse for it.
+    let card = place.put(&Card::new(uid()).save(), &[]);
+    let mut held = place.connect();
+    assert_eq!(held.acr122u().firmware(), Err(PcscError::NotSupported));
+    let refused = held.acr122u().set_timeout(None).unwrap_err();
+    assert!(
+        refused.to_string().contains("does not have this function"),
+        "{refused}"
+    );
+    let version = Session::new().get_version().run(&mut held).unwrap();
+    assert_eq!(version.uid, uid());
+    place.take_off(card, held);
+}
+
 const IDENTITY: [&[u8]; 2] = [
     // An EV2, and EV1's predecessor.
     &[4, 1, 1, 0x12, 0, 0x1A, 5],

@@ -136,7 +136,7 @@ fn reader_status_advice(sw: StatusWord) -> &'static str {
         0x6300 | 0x6301 => {
             "it could not carry out the command, often because the card has left the field"
         }
-        0x6A81 => "it does not have this function for this card",
+        0x6A81 | 0x6D00 | 0x6E00 => "it does not have this function, or not for this card",
         _ => "see the reader's manual",
     }
 }
