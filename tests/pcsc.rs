@@ -136,8 +136,13 @@ struct Forged {
 
 impl Forged {
     /// `answer` gets instruction and parameters of each command and makes data and status of it.
-    fn start(
+    fn start(port: &str, answer: impl FnMut(u8, &[u8]) -> (Vec<u8>, u8) + Send + 'static) -> Self {
+        Self::with_atr(port, &[0x3B, 0x81, 0x80, 0x01, 0x80, 0x80], answer)
+    }
+
+    fn with_atr(
         port: &str,
+        atr: &'static [u8],
         mut answer: impl FnMut(u8, &[u8]) -> (Vec<u8>, u8) + Send + 'static,
     ) -> Self {
         let until = Instant::now() + PATIENCE;
@@ -155,7 +160,7 @@ impl Forged {
             while let Some(message) = receive(&mut link) {
                 let reply = match message.as_slice() {
                     [0..=2] => continue,
-                    [4] => vec![0x3B, 0x81, 0x80, 0x01, 0x80, 0x80],
+                    [4] => atr.to_vec(),
                     [0x90, 0xAF, ..] => next_frame(&mut queue),
                     [0x90, ins, 0, 0, rest @ ..] => {
                         let parameters = match rest {
@@ -546,6 +551,29 @@ fn a_reader_that_is_no_acr122u_says_so() {
     let version = Session::new().get_version().run(&mut held).unwrap();
     assert_eq!(version.uid, uid());
     place.take_off(card, held);
+}
+
+#[test]
+#[ignore = "needs pcscd with vpcd: run .ci/pcsc"]
+fn a_card_without_a_protocol_is_no_mute_one() {
+    let place = Place::new(0);
+    for atr in [&[0x3B][..], &[0xFF; 33]] {
+        let card = Forged::with_atr(place.port, atr, |_, _| (Vec::new(), 0x1C));
+        let context = PcscContext::new().unwrap();
+        let found = context
+            .wait_for_card(Some(place.reader), PATIENCE)
+            .map(drop);
+        assert_eq!(found, Err(PcscError::UnsupportedCard), "{atr:02X?}");
+        drop(card);
+        let until = Instant::now() + PATIENCE;
+        while !matches!(
+            context.connect(place.reader).map(drop),
+            Err(PcscError::NoCard { .. })
+        ) {
+            assert!(Instant::now() < until, "the card stays");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 const IDENTITY: [&[u8]; 2] = [

@@ -57,6 +57,11 @@ pub enum PcscError {
         "the card does not answer; hold it still in the middle of the reader, away from other cards"
     )]
     CardMute,
+    /// The card speaks neither T=0 nor T=1, or the service does not know what to do with it.
+    #[error(
+        "the service cannot talk to this card; is it a DESFire, alone in the middle of the reader?"
+    )]
+    UnsupportedCard,
     /// The reader answered with nothing at all.
     #[error("the reader gave an empty answer; take the card off and put it on again")]
     EmptyReply,
@@ -92,6 +97,9 @@ impl PcscError {
             | Error::NotTransacted
             | Error::CommError
             | Error::InvalidAtr => Self::CardMute,
+            Error::ProtoMismatch | Error::CardUnsupported | Error::UnsupportedCard => {
+                Self::UnsupportedCard
+            }
             Error::InsufficientBuffer => Self::ReplyTooLong,
             Error::UnsupportedFeature => Self::NotSupported,
             other => Self::Other(other),
@@ -165,6 +173,7 @@ mod tests {
             pcsc::Error::ResetCard,
             pcsc::Error::UnknownReader,
             pcsc::Error::UnresponsiveCard,
+            pcsc::Error::ProtoMismatch,
             pcsc::Error::InsufficientBuffer,
             pcsc::Error::UnsupportedFeature,
             pcsc::Error::Cancelled,
