@@ -5,14 +5,16 @@
 use std::process::ExitCode;
 
 use desfire_ev1::picc::Fault;
-use desfire_ev1::wire::{Aid, ChangeKeyAccess, KeyFlags, KeyInfo, KeyNo, KeySettings, Version};
+use desfire_ev1::wire::{
+    Aid, ChangeKeyAccess, KeyFlags, KeyInfo, KeyNo, KeySettings, Status, Version,
+};
 use desfire_ev1::{Key, Machine as _, Outcome as Fate, RunError, VirtualReader};
 
 mod common;
 
 use common::args::{self, Options};
 use common::card::{self, Card};
-use common::{AnyReader, Context as _, Outcome, words};
+use common::{AnyReader, Context as _, Outcome, say, words};
 
 const HELP: &str = "\
 Changes a key of a DESFire and makes sure that the new one is in force. Whoever loses the
@@ -24,7 +26,8 @@ Options:
   --aid HEX           the application; without it, 000000, the card itself
   --key-no N          the key to change, 0 to 13; without it, 0
   --new-key KEY       what it shall be
-  --old-key KEY       what it is, if it is not the key that authenticates; without it, zero
+  --old-key KEY       what it is, if it is not the key that authenticates; without it, zero.
+                      Its version is asked of the card
   --auth-key-no N     the key that authenticates; without it, the one that the key settings
                       ask for
   --auth-key KEY      what that one is; without it, zero
@@ -108,8 +111,12 @@ impl Wanted {
         format!("key {} of {}", self.key_no, words::place(self.aid))
     }
 
-    /// Finds out what the level's settings demand.
-    fn plan(&self, settings: Option<(KeySettings, KeyInfo)>) -> Outcome<Plan<'_>> {
+    /// Finds out what the level's settings demand. `version` is that of the key as it is.
+    fn plan(
+        &self,
+        settings: Option<(KeySettings, KeyInfo)>,
+        version: Option<u8>,
+    ) -> Outcome<Plan<'_>> {
         if settings.is_some_and(|(_, info)| self.key_no.number() >= info.keys()) {
             return Err(format!("there is no {}", self.name()).into());
         }
@@ -170,6 +177,12 @@ impl Wanted {
         } else {
             self.old_key.clone().unwrap_or_else(zero)
         };
+        // The low bits of a DES key take part in the change and are its version, which the card
+        // knows better than whoever wrote down the key.
+        let old_key = match version {
+            Some(version) if version != old_key.version() => old_key.with_version(version),
+            _ => old_key,
+        };
         Ok(Plan {
             wanted: self,
             auth_key_no,
@@ -205,25 +218,25 @@ impl Plan<'_> {
 
     fn explain(&self) {
         let (new, old) = (&self.wanted.new_key, &self.old_key);
-        println!("{}", capital(&self.wanted.name()));
-        println!(
+        say(format_args!("{}", capital(&self.wanted.name())));
+        say(format_args!(
             "  from  {}, version {:02X}\n  to    {}, version {:02X}",
             old.key_type(),
             old.version(),
             new.key_type(),
             new.version()
-        );
+        ));
         if self.is_own() {
-            println!(
+            say(
                 "  It is the key that authenticates, so the change ends the session on both\n  \
-                 sides, and the card confirms it with a bare 00 that anybody could send."
+                 sides, and the card confirms it with a bare 00 that anybody could send.",
             );
         } else {
-            println!(
+            say(format_args!(
                 "  Key {} authenticates. The session goes on, and the card's confirmation\n  \
                  carries a MAC.",
                 self.auth_key_no
-            );
+            ));
         }
     }
 
@@ -245,14 +258,18 @@ impl Plan<'_> {
             .is_in_force(card, version, &self.wanted.new_key)
             .context(ASKING)?
         {
-            println!("  The new key is in force: {name} has been changed.");
+            say(format_args!(
+                "  The new key is in force: {name} has been changed."
+            ));
             return Ok(());
         }
         if self
             .is_in_force(card, version, &self.old_key)
             .context(ASKING)?
         {
-            println!("  The old key is in force: {name} has not been changed.");
+            say(format_args!(
+                "  The old key is in force: {name} has not been changed."
+            ));
             return Err("the key has not been changed; it can be tried again".into());
         }
         Err("neither the new key nor the old one is in force; was the old one right?".into())
@@ -261,9 +278,10 @@ impl Plan<'_> {
     fn carry_out(&self, card: &mut Card, version: &Version) -> Outcome<()> {
         let wanted = self.wanted;
         let session = card::select(card, wanted.aid)?;
-        let mut session =
-            card::authenticate(card, session, version, self.auth_key_no, &self.auth_key)
-                .context(format!("--auth-key is not key {}", self.auth_key_no))?;
+        let mut session = card::proved(
+            card::authenticate(card, session, version, self.auth_key_no, &self.auth_key),
+            format_args!("--auth-key is not key {}", self.auth_key_no),
+        )?;
         arrange(card, wanted.cut)?;
         let changed = if !self.is_own() {
             session
@@ -277,22 +295,28 @@ impl Plan<'_> {
             machine.run(card).map(|_| ())
         };
         let Err(error) = changed else {
-            println!("  The card says that it is done.");
+            say("  The card says that it is done.");
             return if self
                 .is_in_force(card, version, &wanted.new_key)
                 .context(ASKING)?
             {
-                println!("  The new key authenticates.");
+                say("  The new key authenticates.");
                 Ok(())
             } else {
                 Err("but the new key does not authenticate".into())
             };
         };
         match error.outcome() {
-            Fate::NotSent | Fate::Refused => Err(error).context("the key has not been changed"),
+            Fate::NotSent | Fate::Refused => {
+                let mut what = "the key has not been changed".to_owned();
+                if !self.is_own() && error.status() == Some(Status::IntegrityError) {
+                    what += "; is --old-key right, to its last bit, and with its VERSION?";
+                }
+                Err(error).context(what)
+            }
             Fate::Unknown => {
-                println!("  {error}");
-                println!("  Asking the card which key is in force.");
+                say(format_args!("  {error}"));
+                say("  Asking the card which key is in force.");
                 card::activate_again(card, version).context(ASKING)?;
                 self.probe(card, version)
             }
@@ -332,12 +356,17 @@ fn change(card: &mut Card, version: &Version, wanted: &Wanted) -> Outcome<()> {
     let settings = match session.get_key_settings().run(card) {
         Ok(settings) => Some(settings),
         Err(error) if error.status().is_some() => {
-            println!("The key settings need a key; going by what the options say.");
+            say("The key settings need a key; going by what the options say.");
             None
         }
         Err(error) => return Err(error.into()),
     };
-    let plan = wanted.plan(settings)?;
+    let key_version = match session.get_key_version(wanted.key_no).run(card) {
+        Ok(version) => Some(version),
+        Err(error) if error.status().is_some() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let plan = wanted.plan(settings, key_version)?;
     if wanted.probe {
         return plan.probe(card, version);
     }
@@ -348,9 +377,13 @@ fn change(card: &mut Card, version: &Version, wanted: &Wanted) -> Outcome<()> {
 fn run(options: &Options, changes: &[Wanted]) -> Outcome<()> {
     let mut card = options.open(|| Ok(VirtualReader::demo()))?;
     let version = card::version(&mut card)?;
-    println!("{}, UID {}", words::card(&version), words::uid(&version));
+    say(format_args!(
+        "{}, UID {}",
+        words::card(&version),
+        words::uid(&version)
+    ));
     for wanted in changes {
-        println!();
+        say("");
         change(&mut card, &version, wanted)?;
     }
     Ok(())

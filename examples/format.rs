@@ -4,14 +4,14 @@
 
 use std::process::ExitCode;
 
-use desfire_ev1::wire::{Aid, KeyFamily, KeyNo, Version};
+use desfire_ev1::wire::{Aid, KeyFamily, KeyNo, Status, Version};
 use desfire_ev1::{Authenticated, Key, Machine as _, Outcome as Fate, Session};
 
 mod common;
 
 use common::args::{self, Options};
 use common::card::{self, Card, Failure};
-use common::{Context as _, Outcome, demo, words};
+use common::{Context as _, Outcome, demo, say, words};
 
 const HELP: &str = "\
 Formats a DESFire: FormatPICC deletes all applications with everything in them, for good,
@@ -38,8 +38,10 @@ Examples, in which format stands for cargo run --example format --
 
 fn authenticate(card: &mut Card, version: &Version, key: &Key) -> Outcome<Session<Authenticated>> {
     let session = card::select(card, Aid::PICC)?;
-    card::authenticate(card, session, version, KeyNo::MASTER, key)
-        .context("this is not the PICC master key, without which nothing is formatted")
+    card::proved(
+        card::authenticate(card, session, version, KeyNo::MASTER, key),
+        "this is not the PICC master key, without which nothing is formatted",
+    )
 }
 
 /// The applications; the key is asked for only where the card wants one.
@@ -56,6 +58,15 @@ fn applications(card: &mut Card, version: &Version, key: &Key) -> Outcome<Vec<Ai
     Ok(aids.to_vec())
 }
 
+/// EV1's predecessor cannot tell it.
+fn free_memory(card: &mut Card) -> Result<Option<u32>, Failure> {
+    match card::select(card, Aid::PICC)?.free_mem().run(card) {
+        Ok(free) => Ok(Some(free)),
+        Err(error) if error.status() == Some(Status::IllegalCommandCode) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// How much is in an application, as far as it tells.
 fn content(card: &mut Card, aid: Aid) -> Result<String, Failure> {
     match card::select(card, aid)?.get_file_ids().run(card) {
@@ -69,19 +80,26 @@ fn content(card: &mut Card, aid: Aid) -> Result<String, Failure> {
 fn run(options: &Options, key: &Key, yes: bool) -> Outcome<()> {
     let mut card = options.open(demo::reader)?;
     let version = card::version(&mut card)?;
-    let before = card::select(&mut card, Aid::PICC)?
-        .free_mem()
-        .run(&mut card)?;
-    println!("{}, UID {}", words::card(&version), words::uid(&version));
-    println!("{before} bytes free");
+    let before = free_memory(&mut card)?;
+    say(format_args!(
+        "{}, UID {}",
+        words::card(&version),
+        words::uid(&version)
+    ));
+    if let Some(before) = before {
+        say(format_args!("{before} bytes free"));
+    }
     let aids = applications(&mut card, &version, key)?;
     if aids.is_empty() {
-        println!("There are no applications; formatting gives back the memory of deleted ones.");
+        say("There are no applications; formatting gives back the memory of deleted ones.");
     } else {
-        println!("Formatting deletes for good:");
+        say("Formatting deletes for good:");
     }
     for aid in &aids {
-        println!("  application {aid}   {}", content(&mut card, *aid)?);
+        say(format_args!(
+            "  application {aid}   {}",
+            content(&mut card, *aid)?
+        ));
     }
     if !yes {
         return Err("nothing has been deleted; say --yes to delete all of this".into());
@@ -97,12 +115,23 @@ fn run(options: &Options, key: &Key, yes: bool) -> Outcome<()> {
         };
         return Err(error).context(what);
     }
-    let left = session.get_application_ids().run(&mut card)?;
+    let afterwards = "the card has been formatted, but does not tell what is left";
+    let left = session
+        .get_application_ids()
+        .run(&mut card)
+        .context(afterwards)?;
     if !left.is_empty() {
         return Err(format!("the card still has {} applications", left.len()).into());
     }
-    let after = session.free_mem().run(&mut card)?;
-    println!("Formatted: {after} bytes free, {before} before.");
+    match before {
+        Some(before) => {
+            let after = session.free_mem().run(&mut card).context(afterwards)?;
+            say(format_args!(
+                "Formatted: {after} bytes free, {before} before."
+            ));
+        }
+        None => say("Formatted."),
+    }
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 //!
 //! `cargo run --example inspect`; `--help` tells the rest.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use desfire_ev1::wire::{
@@ -17,7 +16,7 @@ use common::args::{self, Options};
 use common::card::{self, Card, Failure};
 use common::json::Json;
 use common::tree::Tree;
-use common::{Context as _, Outcome, demo, words};
+use common::{Outcome, demo, print, words};
 
 const HELP: &str = "\
 Shows what is on a DESFire: what card it is, its applications, their keys and files, and
@@ -50,6 +49,8 @@ Examples, in which inspect stands for cargo run --example inspect --
 
 /// How many bytes of a file are read unless all are asked for, and how many the tree shows.
 const READ_LIMIT: u32 = 256;
+/// All that a card of this family has room for. One that claims more is not one.
+const ALL_LIMIT: u32 = 64 * 1024;
 const SHOW_LIMIT: usize = 64;
 
 /// An answer of the card, as far as there is one.
@@ -172,12 +173,10 @@ impl Visit<'_> {
     fn authenticate(&mut self, credentials: &Credentials) -> Outcome<()> {
         let key_no = credentials.key_no;
         let session = card::select(self.card, self.aid)?;
-        let session =
-            card::authenticate(self.card, session, self.version, key_no, &credentials.key)
-                .context(format!(
-                    "key {key_no} of {} is not this one",
-                    words::place(self.aid)
-                ))?;
+        let session = card::proved(
+            card::authenticate(self.card, session, self.version, key_no, &credentials.key),
+            format_args!("key {key_no} of {} is not this one", words::place(self.aid)),
+        )?;
         self.asking = Asking::Key(session);
         Ok(())
     }
@@ -452,6 +451,9 @@ fn survey_content(
             ..
         } => {
             let (size, count) = (record_size.get().max(1), current_records.get());
+            if size > ALL_LIMIT {
+                return Ok(Found::Refused("its records are larger than a card".into()));
+            }
             let wanted = count.min((limit / size).max(1));
             if wanted == 0 {
                 // Reading where there is nothing is an error.
@@ -832,7 +834,7 @@ struct Wanted {
 
 fn run(options: &Options, wanted: &Wanted) -> Outcome<()> {
     let mut card = options.open(demo::reader)?;
-    let read_limit = if wanted.all { u32::MAX } else { READ_LIMIT };
+    let read_limit = if wanted.all { ALL_LIMIT } else { READ_LIMIT };
     let report = survey(&mut card, wanted.credentials.as_ref(), read_limit)?;
     let text = if wanted.json {
         json(&report).to_string()
@@ -840,11 +842,8 @@ fn run(options: &Options, wanted: &Wanted) -> Outcome<()> {
         let show_limit = if wanted.all { usize::MAX } else { SHOW_LIMIT };
         tree(&report, show_limit).to_string()
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        done => Ok(done?),
-    }
+    print::print(text);
+    Ok(())
 }
 
 fn main() -> ExitCode {

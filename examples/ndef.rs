@@ -11,14 +11,14 @@ use desfire_ev1::wire::{
     Access, AccessRights, Aid, CommMode, FileNo, IsoFileId, KeyFamily, KeyFlags, KeyInfo, KeyNo,
     KeySettings, StatusWord, U24, Version,
 };
-use desfire_ev1::{Key, Machine as _, Session, Unauthenticated, VirtualReader};
+use desfire_ev1::{Key, Machine as _, Outcome as Fate, Session, Unauthenticated, VirtualReader};
 
 mod common;
 
 use common::args::{self, Options};
-use common::card::{self, Card};
+use common::card::{self, Card, Failure};
 use common::ndef::{self, CapabilityContainer, Record};
-use common::{Context as _, Outcome, demo, words};
+use common::{Context as _, Outcome, demo, say, words};
 
 const HELP: &str = "\
 Writes an NDEF message (web addresses, texts) to a DESFire EV1, and reads it back by the
@@ -79,7 +79,7 @@ fn ndef_file() -> Outcome<FileNo> {
 type Plain = Session<Unauthenticated>;
 
 fn show(command: &str, what: &str) {
-    println!("  {command:<26} {what}");
+    say(format_args!("  {command:<26} {what}"));
 }
 
 /// Bytes that fit into a line; all of them are shown by `--trace`.
@@ -166,18 +166,27 @@ fn open_message(card: &mut Card, session: Plain) -> Outcome<(Plain, CapabilityCo
     Ok((session, cc))
 }
 
+/// Reads the length of the message in the selected NDEF file.
+fn read_len(card: &mut Card, session: &mut Plain) -> Outcome<u16> {
+    match *read(card, session, 0, ndef::NLEN, READ)? {
+        [high, low] => Ok(u16::from_be_bytes([high, low])),
+        _ => Err("the card reads other than two bytes".into()),
+    }
+}
+
 /// Reads the message of the selected NDEF file.
 fn read_message(
     card: &mut Card,
     session: &mut Plain,
     cc: &CapabilityContainer,
 ) -> Outcome<Vec<u8>> {
-    let len = match *read(card, session, 0, ndef::NLEN, READ)? {
-        [high, low] => u16::from_be_bytes([high, low]),
-        _ => return Err("the card reads other than two bytes".into()),
-    };
-    if len > cc.size.saturating_sub(ndef::NLEN) {
-        return Err(format!("a message of {len} bytes in a file of {}", cc.size).into());
+    let len = read_len(card, session)?;
+    if len > cc.room() {
+        let room = cc.room();
+        return Err(format!(
+            "the card says that its message has {len} bytes, and the file has room for {room}"
+        )
+        .into());
     }
     read(card, session, ndef::NLEN, len, cc.max_read)
 }
@@ -190,17 +199,40 @@ fn write_message(
     cc: &CapabilityContainer,
     message: &[u8],
 ) -> Outcome<()> {
-    let what = "the message is only partly written; write it again";
     let piece = cc.max_write;
     let len = u16::try_from(message.len())?;
-    write(card, session, 0, &[0; 2], piece).context("nothing has been written")?;
-    write(card, session, ndef::NLEN, message, piece).context(what)?;
-    write(card, session, 0, &len.to_be_bytes(), piece).context(what)
+    let torn = "the message is only partly written; write it again";
+    let steps: [(u16, &[u8], _, _); 3] = [
+        (
+            0,
+            &[0; 2],
+            "nothing has been written",
+            "it is not known whether the old message is still there; write the new one again",
+        ),
+        (ndef::NLEN, message, torn, torn),
+        (
+            0,
+            &len.to_be_bytes(),
+            torn,
+            "it is not known whether all of the message is there; write it again, or read it",
+        ),
+    ];
+    for (offset, bytes, failed, unknown) in steps {
+        if let Err(error) = write(card, session, offset, bytes, piece) {
+            let failure = error.downcast_ref::<Failure>();
+            let done = failure.map_or(Fate::Unknown, Failure::outcome);
+            return Err(error).context(match done {
+                Fate::Unknown => unknown,
+                Fate::Refused | Fate::NotSent => failed,
+            });
+        }
+    }
+    Ok(())
 }
 
-fn check_room(cc_size: u16, message: &[u8]) -> Outcome<()> {
-    let room = usize::from(cc_size.saturating_sub(ndef::NLEN));
-    if message.len() > room {
+fn check_room(cc: &CapabilityContainer, message: &[u8]) -> Outcome<()> {
+    let room = cc.room();
+    if message.len() > room.into() {
         let len = message.len();
         return Err(format!("the message has {len} bytes and the file room for {room}").into());
     }
@@ -208,12 +240,12 @@ fn check_room(cc_size: u16, message: &[u8]) -> Outcome<()> {
 }
 
 fn print_message(title: &str, message: &[u8]) -> Outcome<()> {
-    println!("\n{title}, {} bytes", message.len());
+    say(format_args!("\n{title}, {} bytes", message.len()));
     if message.is_empty() {
-        println!("  empty");
+        say("  empty");
     }
     for record in ndef::decode(message)? {
-        println!("  {record}");
+        say(format_args!("  {record}"));
     }
     Ok(())
 }
@@ -228,7 +260,7 @@ struct New {
 
 /// Makes the application, which must not be there.
 fn create(card: &mut Card, version: &Version, new: &New) -> Outcome<()> {
-    println!("\nMaking the NDEF application {}", new.aid);
+    say(format_args!("\nMaking the NDEF application {}", new.aid));
     let mut session = card::select(card, Aid::PICC)?;
     let flags = match session.get_key_settings().run(card) {
         Ok((settings, _)) => settings.flags,
@@ -238,12 +270,13 @@ fn create(card: &mut Card, version: &Version, new: &New) -> Outcome<()> {
     if flags.contains(KeyFlags::FREE_LISTING | KeyFlags::FREE_CREATE_DELETE) {
         create_application(card, &mut session, new)?;
     } else {
-        let authenticated = card::authenticate(card, session, version, KeyNo::MASTER, &new.key);
-        let mut session = authenticated
-            .context("making an application needs the PICC master key, which this is not")?;
+        let mut session = card::proved(
+            card::authenticate(card, session, version, KeyNo::MASTER, &new.key),
+            "making an application needs the PICC master key, which this is not",
+        )?;
         create_application(card, &mut session, new)?;
     }
-    create_files(card, new).context(format!(
+    create_files(card, version, new).context(format!(
         "application {} is half made; format the card, or delete it, before it is tried again",
         new.aid
     ))
@@ -274,16 +307,16 @@ fn create_application<S>(card: &mut Card, session: &mut Session<S>, new: &New) -
         .run(card)
         .context("the application cannot be made")?;
     let name = ndef::df_name()?;
-    println!(
+    say(format_args!(
         "  application {}, ISO FID {}, DF name {}",
         new.aid,
         ndef::APPLICATION_ID,
         words::hex(name.as_bytes())
-    );
+    ));
     Ok(())
 }
 
-fn create_files(card: &mut Card, new: &New) -> Outcome<()> {
+fn create_files(card: &mut Card, version: &Version, new: &New) -> Outcome<()> {
     let master = Access::Key(KeyNo::MASTER);
     let read_only = AccessRights {
         read: Access::Free,
@@ -298,10 +331,11 @@ fn create_files(card: &mut Card, new: &New) -> Outcome<()> {
         change: master,
     };
     let zero = Key::zero(KeyFamily::Aes);
-    let mut session = card::select(card, new.aid)?
-        .authenticate_aes(KeyNo::MASTER, &zero, &mut getrandom::SysRng)
-        .run(card)
-        .context("the new application's key is not zero; has the card another default key?")?;
+    let session = card::select(card, new.aid)?;
+    let mut session = card::proved(
+        card::authenticate(card, session, version, KeyNo::MASTER, &zero),
+        "the new application's key is not zero; has the card another default key?",
+    )?;
     let size = U24::new(new.size.into())?;
     session
         .create_std_data_file(
@@ -312,7 +346,10 @@ fn create_files(card: &mut Card, new: &New) -> Outcome<()> {
             size,
         )
         .run(card)?;
-    println!("  file 2, ISO FID {}: {size} bytes", ndef::NDEF_ID);
+    say(format_args!(
+        "  file 2, ISO FID {}: {size} bytes",
+        ndef::NDEF_ID
+    ));
     let cc = CapabilityContainer::new(new.size).encode();
     session
         .create_std_data_file(
@@ -324,7 +361,11 @@ fn create_files(card: &mut Card, new: &New) -> Outcome<()> {
         )
         .run(card)?;
     session.write_data(cc_file()?, 0, &cc).run(card)?;
-    println!("  file 1, ISO FID {}: {}", ndef::CC_ID, words::hex(&cc));
+    say(format_args!(
+        "  file 1, ISO FID {}: {}",
+        ndef::CC_ID,
+        words::hex(&cc)
+    ));
     Ok(())
 }
 
@@ -345,9 +386,13 @@ fn run(options: &Options, wanted: &Wanted) -> Outcome<()> {
     })?;
     let card = &mut opened;
     let version = card::version(card)?;
-    println!("{}, UID {}", words::card(&version), words::uid(&version));
+    say(format_args!(
+        "{}, UID {}",
+        words::card(&version),
+        words::uid(&version)
+    ));
 
-    println!("\nLooking for a message");
+    say("\nLooking for a message");
     let found = select_application(card)?;
     let session = match found {
         Some(session) => session,
@@ -355,28 +400,35 @@ fn run(options: &Options, wanted: &Wanted) -> Outcome<()> {
             return Err("the card is no NDEF tag; --create makes it one".into());
         }
         None => {
-            check_room(wanted.new.size, &message)?;
+            check_room(&CapabilityContainer::new(wanted.new.size), &message)?;
             create(card, &version, &wanted.new)?;
-            println!("\nLooking for it");
+            say("\nLooking for it");
             select_application(card)?.ok_or("the new application is not found by its name")?
         }
     };
     let (mut session, cc) = open_message(card, session)?;
-    let old = read_message(card, &mut session, &cc)?;
     if wanted.records.is_empty() {
-        return print_message("The message", &old);
+        let message = read_message(card, &mut session, &cc)?;
+        return print_message("The message", &message);
     }
-    if !old.is_empty() {
-        println!("\nThis message will be replaced: {}", words::hex(&old));
+    let len = read_len(card, &mut session)?;
+    if len > cc.room() {
+        say("\nWhat will be replaced is no message: it is longer than the file");
+    } else if len > 0 {
+        let old = read(card, &mut session, ndef::NLEN, len, cc.max_read)?;
+        say(format_args!(
+            "\nThis message will be replaced: {}",
+            words::hex(&old)
+        ));
     }
     if !cc.free_to_write {
         return Err("the capability container says that the message may not be written".into());
     }
-    check_room(cc.size, &message)?;
-    println!("\nWriting the message");
+    check_room(&cc, &message)?;
+    say("\nWriting the message");
     write_message(card, &mut session, &cc, &message)?;
 
-    println!("\nReading it back as a phone does");
+    say("\nReading it back as a phone does");
     let session = select_application(card)?.ok_or("the NDEF application is gone")?;
     let (mut session, cc) = open_message(card, session)?;
     let now = read_message(card, &mut session, &cc)?;

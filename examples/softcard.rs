@@ -64,10 +64,13 @@ fn main() -> ExitCode {
 /// The whole program, to its exit code.
 pub fn softcard(arguments: lexopt::Parser) -> u8 {
     match Options::parse(arguments) {
-        Ok(None) => {
-            print!("{HELP}");
-            0
-        }
+        Ok(None) => match io::stdout().write_all(HELP.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                say(format_args!("error: {error}"));
+                1
+            }
+            _ => 0,
+        },
         Ok(Some(options)) => match run(&options) {
             Ok(()) => 0,
             Err(error) => {
@@ -251,8 +254,14 @@ impl Store {
     fn replace(&self, state: &[u8]) -> io::Result<()> {
         let mut name = self.path.clone().into_os_string();
         name.push(".new");
+        // One that is there, from a run that was killed or from somebody else who would like to
+        // read keys, is not written to.
+        match fs::remove_file(&name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.write(true).create_new(true);
         #[cfg(unix)]
         {
             // There are keys in it.

@@ -10,12 +10,12 @@ use desfire_ev1::wire::{
     Access, AccessRights, Aid, Amount, CommMode, FileDetail, FileNo, FileSettings, KeyFamily,
     KeyFlags, KeyInfo, KeyNo, KeySettings, U24, Uid, ValueFlags,
 };
-use desfire_ev1::{Key, LinkFormat, Machine as _, Session, VirtualReader};
+use desfire_ev1::{Key, LinkFormat, Session, VirtualReader};
 use rand_core::{TryCryptoRng, TryRng};
 
 pub(crate) mod common;
 
-use common::{AnyReader, Desk, Outcome, args};
+use common::{AnyReader, Context as _, Desk, Outcome, args, say};
 
 const HELP: &str = "\
 Personalises a purse on a fresh DESFire EV1 and makes a purchase with it.
@@ -384,20 +384,23 @@ pub(crate) fn purchase<R: TryCryptoRng>(
 
 fn tap<R: TryCryptoRng>(mut desk: Desk, uid: Uid, mut rng: R) -> Outcome<()> {
     let layout = Layout::new()?;
-    println!("PERSONALISE a fresh DESFire EV1 8K\n");
-    personalise(&mut desk, &layout, &mut rng)?;
+    say("PERSONALISE a fresh DESFire EV1 8K\n");
+    personalise(&mut desk, &layout, &mut rng)
+        .context("the card is not personalised, or in part; it must be as delivered, see --help")?;
     desk.take_traffic();
-    println!("\nPURCHASE for {}\n", layout::PRICE);
+    say(format_args!("\nPURCHASE for {}\n", layout::PRICE));
     let (before, after, record) = purchase(&mut desk, &layout, uid, &mut rng)?;
     let traffic = desk.take_traffic();
-    println!(
+    say(format_args!(
         "\nThe purchase took {} exchanges, {} bytes to the card and {} from it.",
         traffic.exchanges, traffic.to_card, traffic.from_card
-    );
+    ));
     if after != before - layout::PRICE {
         return Err(format!("the balance is {after}").into());
     }
-    println!("committed: {before} -> {after}, record {record} written");
+    say(format_args!(
+        "committed: {before} -> {after}, record {record} written"
+    ));
     Ok(())
 }
 
@@ -413,7 +416,7 @@ fn open(options: &args::Options, native: bool) -> Outcome<(AnyReader, Uid)> {
     })?;
     // What the reader or GetVersion says of the UID is not proved; a card that lies about it has
     // other keys than the terminal then derives, and fails the handshake.
-    let version = Session::new().get_version().run(&mut reader)?;
+    let version = common::card::version(&mut reader)?;
     Ok((reader, version.uid))
 }
 
@@ -433,6 +436,12 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(code) => return code,
     };
+    if native && !options.on_software_card() {
+        return common::usage("--native is for the software card");
+    }
+    if random && repeat {
+        return common::usage("--random and --repeat say the opposite of each other");
+    }
     random |= !options.on_software_card() && !repeat;
     common::exit(open(&options, native).and_then(|(reader, uid)| {
         let desk = Desk::new(reader, asynchronous);

@@ -14,6 +14,11 @@ use std::process::Command;
 use std::sync::Once;
 use std::time::SystemTime;
 
+#[path = "../examples/common/mod.rs"]
+mod common;
+
+use common::ndef::{self, CapabilityContainer, Record};
+
 const ALL: [&str; 5] = ["inspect", "format", "change-key", "ndef", "tap"];
 
 /// The examples that have the options all share; `tap` has its own.
@@ -95,14 +100,18 @@ impl Run {
     }
 }
 
-fn run_with(example: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+fn command(example: &str, arguments: &[&str]) -> Command {
     build_examples();
     let mut command = Command::new(program(example));
     for name in KEYS {
         command.env_remove(name);
     }
-    let output = command
-        .args(arguments)
+    command.args(arguments);
+    command
+}
+
+fn run_with(example: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+    let output = command(example, arguments)
         .envs(environment.iter().copied())
         .output()
         .unwrap();
@@ -150,7 +159,9 @@ fn wrong_arguments_end_with_2() {
         }
     }
     for (example, arguments) in [
-        ("inspect", &["--key", "aes:00"][..]),
+        ("tap", &["--native", "--reader"][..]),
+        ("tap", &["--random", "--repeat"]),
+        ("inspect", &["--key", "aes:00"]),
         ("inspect", &["--key"]),
         ("inspect", &["--aid", "00DE16"]),
         ("inspect", &["--key", "aes:zero", "--aid", "1000000"]),
@@ -188,6 +199,12 @@ fn a_key_that_is_none_is_not_repeated() {
         assert!(!stored.error.contains("C0FFEE"), "{}", stored.error);
         stored.complains("DESFIRE_KEY");
     }
+    // Where the option has been forgotten.
+    for example in ALL {
+        let stray = run(example, &[NEW_KEY]).ends_with_code(2);
+        assert!(!stray.error.contains("00112233"), "{}", stray.error);
+        stray.complains("an argument without an option");
+    }
 }
 
 #[test]
@@ -197,6 +214,63 @@ fn a_trace_shows_every_byte_and_changes_nothing_else() {
         let traced = run(example, &["--trace"]).ends_with_code(plain.code);
         assert_eq!(plain.out, traced.out);
         traced.complains("  GetVersion\n    > 90 60 00 00 00\n    < 04 01 01 01 00 1A 05 91 AF\n");
+    }
+}
+
+/// As an output, it is a pipe that nobody reads.
+fn unread() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+#[test]
+fn nobody_need_read_what_an_example_prints() {
+    for (example, arguments, code) in [
+        ("inspect", &[][..], 0),
+        ("inspect", &["--json"], 0),
+        ("format", &["--yes"], 0),
+        ("format", &[], 1),
+        ("change-key", &[], 0),
+        ("ndef", &[], 0),
+        ("tap", &[], 0),
+        ("softcard", &["--help"], 0),
+    ] {
+        let output = command(example, arguments).stdout(unread()).output();
+        let output = output.unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{example}: {error}");
+        // A panic has a code of its own, and words.
+        assert_eq!(error.is_empty(), code == 0, "{example}: {error}");
+
+        let mut neither = command(example, arguments);
+        neither.stdout(unread()).stderr(unread());
+        assert_eq!(neither.status().unwrap().code(), Some(code), "{example}");
+    }
+    for example in ALL {
+        for arguments in [&["--help"][..], &["--trace"]] {
+            let mut neither = command(example, arguments);
+            let status = neither.stdout(unread()).stderr(unread()).status();
+            let code = i32::from(example == "format" && arguments == ["--trace"]);
+            assert_eq!(status.unwrap().code(), Some(code), "{example}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_cannot_be_printed_is_an_error() {
+    for (example, arguments) in [
+        ("inspect", &["--json"][..]),
+        ("format", &["--yes"]),
+        ("change-key", &[]),
+        ("ndef", &[]),
+        ("tap", &[]),
+        ("tap", &["--help"]),
+    ] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let output = command(example, arguments).stdout(full).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{example}: {error}");
+        assert!(error.starts_with("error: it is done, but"), "{error}");
     }
 }
 
@@ -529,6 +603,12 @@ fn ndef_writes_long_messages_in_pieces() {
         "  READ BINARY at 60  ",
         &format!("  URI   {long}\n"),
     ]);
+    // The longest that fits: with a header of seven bytes, a prefix of one and NLEN.
+    let size = long.len() - "https://".len() + 10;
+    for (size, code) in [(size, 0), (size - 1, 1)] {
+        let size = size.to_string();
+        run("ndef", &["--create", "--size", &size, "--uri", &long]).ends_with_code(code);
+    }
     run("ndef", &["--create", "--uri", &long])
         .ends_with_code(1)
         .complains("the file room for 254");
@@ -545,6 +625,121 @@ fn ndef_touches_no_other_application() {
     run("ndef", &["--create", "--text", "x", "--size", "9000"])
         .ends_with_code(1)
         .complains("about 9160 bytes are needed and 7392 free");
+}
+
+#[test]
+fn capability_containers_that_phones_do_not_believe() {
+    // Of libfreefare, and of the AN11004 cards of others.
+    let good = [
+        0x00, 0x0F, 0x20, 0x00, 0x3B, 0x00, 0x34, 0x04, 0x06, 0xE1, 0x04, 0x0E, 0xDE, 0x00, 0x00,
+    ];
+    let cc = CapabilityContainer::decode(&good).unwrap();
+    assert_eq!((cc.max_read, cc.max_write), (59, 52));
+    assert_eq!((cc.file, cc.size, cc.room()), (ndef::NDEF_ID, 3806, 3804));
+    assert!(cc.free_to_read && cc.free_to_write);
+    // Files after the first are not looked at.
+    let more = [&good[..], &[5, 6, 0xE1, 5, 0, 9, 0, 0]].concat();
+    assert!(CapabilityContainer::decode(&more).is_ok());
+
+    for (place, bytes, complaint) in [
+        (0, &[0x00, 0x00][..], "was the card being prepared"),
+        (0, &[0x00, 0x0E], "shorter than 15"),
+        (2, &[0x10], "mapping version 1.0"),
+        (2, &[0x30], "mapping version 3.0"),
+        (3, &[0x00, 0x0E], "MLe is below 15"),
+        (5, &[0x00, 0x00], "MLc zero"),
+        (7, &[0x05], "does not name an NDEF file"),
+        (8, &[0x08], "does not name an NDEF file"),
+        (9, &[0xE1, 0x03], "a reserved one"),
+        (9, &[0x00, 0x00], "a reserved one"),
+        (9, &[0xFF, 0xFF], "a reserved one"),
+        (11, &[0x00, 0x04], "below 5"),
+        (11, &[0xFF, 0xFF], "or FFFF"),
+    ] {
+        let mut cc = good;
+        cc[place..place + bytes.len()].copy_from_slice(bytes);
+        let error = CapabilityContainer::decode(&cc).err().unwrap().to_string();
+        assert!(error.contains(complaint), "{error}");
+    }
+    for len in 0..good.len() {
+        assert!(CapabilityContainer::decode(&good[..len]).is_err());
+    }
+    let mut locked = good;
+    locked[13..].copy_from_slice(&[0x80, 0xFF]);
+    let locked = CapabilityContainer::decode(&locked).unwrap();
+    assert!(!locked.free_to_read && !locked.free_to_write);
+}
+
+/// What `ndef` shows for a message.
+fn shown(message: &[u8]) -> Result<Vec<String>, String> {
+    match ndef::decode(message) {
+        Ok(records) => Ok(records.iter().map(ToString::to_string).collect()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn messages_of_any_bytes_are_shown_or_refused() {
+    for (message, lines) in [
+        (&b""[..], &[][..]),
+        (b"\xD0\x00\x00", &["an empty record"]),
+        (b"\xD1\x01\x01U\x00", &["URI   "]),
+        // A prefix that is reserved stands for nothing.
+        (b"\xD1\x01\x02U\xFFx", &["URI   x"]),
+        // Long form, with an id.
+        (
+            b"\xC9\x01\0\0\0\x0C\x02Uid\x04example.org",
+            &["URI   https://example.org"],
+        ),
+        (
+            b"\x91\x01\x04T\x02enA\x51\x01\x03T\x00\xC3\x9C",
+            &["text  A (en)", "text  Ü ()"],
+        ),
+        // What would move the cursor, or turn the text round.
+        (
+            b"\xD1\x01\x09U\x00\x1B[2J\r\xE2\x80\xAE",
+            &["URI   \\u{1b}[2J\\r\\u{202e}"],
+        ),
+        (
+            b"\xD4\x03\x02a\x1B:xy",
+            &["other record, name format 4, type a.:, 2 bytes"],
+        ),
+        // No UTF-8, no payload, and UTF-16.
+        (
+            b"\xD1\x01\x02U\x00\xFF",
+            &["other record, name format 1, type U, 2 bytes"],
+        ),
+        (
+            b"\xD1\x01\x00T",
+            &["other record, name format 1, type T, 0 bytes"],
+        ),
+        (
+            b"\xD1\x01\x03T\x80\0A",
+            &["other record, name format 1, type T, 3 bytes"],
+        ),
+    ] {
+        assert_eq!(shown(message).unwrap(), lines, "{message:02X?}");
+        for cut in 1..message.len().min(4) {
+            let cut = shown(&message[..message.len() - cut]);
+            assert!(cut.is_err() || lines.len() > 1, "{message:02X?}");
+        }
+    }
+    for wrong in [
+        // A chunk, and lengths that are longer than what there is.
+        &b"\xB1\x01\x02U\x00x"[..],
+        b"\xC1\x01\xFF\xFF\xFF\xFFU",
+        b"\xD9\xFF\xFF\xFF",
+        b"\xD1\x01\x03U\x00x",
+    ] {
+        let error = shown(wrong).unwrap_err();
+        assert_eq!(error, "the NDEF message is cut off or in chunks");
+    }
+    let text = |language: &str| Record::Text {
+        language: language.to_owned(),
+        text: String::new(),
+    };
+    assert!(ndef::encode(&[text(&"x".repeat(63))]).is_ok());
+    assert!(ndef::encode(&[text(&"x".repeat(64))]).is_err());
 }
 
 #[test]

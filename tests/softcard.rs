@@ -562,6 +562,34 @@ fn a_damaged_file_is_refused_and_left_alone() {
     }
 }
 
+/// Keys must not end up in a file that somebody else has put where they will be written.
+#[test]
+#[cfg(unix)]
+fn a_file_that_lies_in_wait_is_not_written_to() {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    let dir = Dir::new("trap");
+    let (path, prey) = (dir.file("card"), dir.file("prey"));
+    for trap in ["file", "link"] {
+        let new = format!("{path}.new");
+        fs::write(&prey, b"mine").unwrap();
+        if trap == "file" {
+            fs::write(&new, b"").unwrap();
+        } else {
+            symlink(&prey, &new).unwrap();
+        }
+        let vpcd = Vpcd::new();
+        let program = vpcd.start(&["--state", &path]);
+        make_purse(&mut vpcd.accept());
+        program.kill();
+        stored(&path);
+        let mode = fs::symlink_metadata(&path).unwrap().mode();
+        assert_eq!(mode & 0o170_777, 0o100_600, "{trap}");
+        assert_eq!(fs::read(&prey).unwrap(), b"mine", "{trap}");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
 #[test]
 fn what_cannot_be_kept_is_not_confirmed() {
     let dir = Dir::new("unwritable");

@@ -9,7 +9,7 @@ use lexopt::prelude::*;
 use zeroize::Zeroizing;
 
 use super::card::Card;
-use super::{AnyReader, Outcome, usage};
+use super::{AnyReader, Outcome, print, usage};
 
 /// What stands for `{common}` in a help text.
 const COMMON: &str =
@@ -49,14 +49,16 @@ pub fn parse(
             Ok(None) => return Ok(options),
             Ok(Some(Short('h'))) => "help".to_owned(),
             Ok(Some(Long(name))) => name.to_owned(),
+            // It may be a key, so it is not repeated.
+            Ok(Some(Value(_))) => return Err(usage("there is an argument without an option")),
             Ok(Some(other)) => return Err(usage(other.unexpected())),
             Err(error) => return Err(usage(error)),
         };
         match name.as_str() {
             "help" => {
                 let text = help.replace("{common}", COMMON).replace("{keys}", KEYS);
-                print!("{text}");
-                return Err(ExitCode::SUCCESS);
+                print::print(text);
+                return Err(super::exit(Ok(())));
             }
             "trace" => options.trace = true,
             "reader" => match reader_name(&mut parser) {

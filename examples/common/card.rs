@@ -1,10 +1,14 @@
 //! Selecting and authenticating, as the examples do it.
 
+use std::fmt;
+
 use desfire_ev1::wire::{Aid, AuthScheme, CommandFrame, Framing, IsoInstruction, KeyNo, KeyType};
 use desfire_ev1::wire::{Status, Version};
-use desfire_ev1::{Authenticated, Key, Machine as _, RunError, Session, Traced, Unauthenticated};
+use desfire_ev1::{
+    Authenticated, Key, Machine as _, RunError, Session, Traced, Transport, Unauthenticated,
+};
 
-use super::{AnyReader, Context as _, Outcome, ReaderError, Show, hex_lines};
+use super::{AnyReader, Context as _, Outcome, ReaderError, Show, hex_lines, note};
 
 /// The card of an example; commands run on it.
 pub type Card = Traced<AnyReader, Show>;
@@ -16,12 +20,12 @@ pub type Failure = RunError<ReaderError>;
 pub fn watch(reader: AnyReader, trace: bool) -> Card {
     let show: Show = Box::new(move |command, reply| {
         if trace {
-            eprintln!("  {}", name(command));
+            note(format_args!("  {}", name(command)));
             for line in hex_lines('>', command)
                 .into_iter()
                 .chain(hex_lines('<', reply))
             {
-                eprintln!("{line}");
+                note(line);
             }
         }
     });
@@ -60,7 +64,8 @@ pub fn activate_again(card: &mut Card, before: &Version) -> Outcome<()> {
             *card.get_mut() = super::open_pcsc(Some(&reader))?;
         }
     }
-    if version(card)?.uid == before.uid {
+    // All of it: a card with a random ID hides its UID.
+    if version(card)? == *before {
         Ok(())
     } else {
         Err("this is another card".into())
@@ -68,15 +73,18 @@ pub fn activate_again(card: &mut Card, before: &Version) -> Outcome<()> {
 }
 
 /// What the card is; also the way to find out whether it is a DESFire at all.
-pub fn version(card: &mut Card) -> Outcome<Version> {
-    Session::new()
-        .get_version()
-        .run(card)
+pub fn version(card: &mut impl Transport<Error = ReaderError>) -> Outcome<Version> {
+    // Another program may have left a session on it, in which the answer would be another one.
+    select(card, Aid::PICC)
+        .and_then(|mut session| session.get_version().run(card))
         .context("the card does not say what it is; is it a DESFire?")
 }
 
 /// Selects an application, or the card itself, from any state.
-pub fn select(card: &mut Card, aid: Aid) -> Result<Session<Unauthenticated>, Failure> {
+pub fn select(
+    card: &mut impl Transport<Error = ReaderError>,
+    aid: Aid,
+) -> Result<Session<Unauthenticated>, Failure> {
     match Session::new().select_application(aid).run(card) {
         // What was unfinished is dropped; now it will do.
         Err(error) if error.status() == Some(Status::CommandAborted) => {
@@ -103,4 +111,12 @@ pub fn authenticate(
     session
         .authenticate(scheme, key_no, key, &mut getrandom::SysRng)
         .run(card)
+}
+
+/// Says of a failed authentication that the key is a wrong one, unless it is the reader that failed.
+pub fn proved<T>(answer: Result<T, Failure>, wrong_key: impl fmt::Display) -> Outcome<T> {
+    match answer {
+        Err(error @ RunError::Transport { .. }) => Err(error.into()),
+        answer => answer.context(wrong_key),
+    }
 }

@@ -5,6 +5,7 @@
 //! | `args.rs` | options that every example has, keys on the command line, opening the card |
 //! | `card.rs` | selecting and authenticating |
 //! | `demo.rs` | a software card with several applications |
+//! | `print.rs` | standard output and standard error
 //! | `ndef.rs` | NDEF messages and the files of a Type 4 tag |
 //! | `words.rs` | what the card's bytes mean, for people |
 //! | `tree.rs`, `json.rs` | printing for people and for programs |
@@ -15,6 +16,7 @@ pub mod card;
 pub mod demo;
 pub mod json;
 pub mod ndef;
+pub mod print;
 pub mod tree;
 pub mod words;
 
@@ -27,22 +29,30 @@ use desfire_ev1::{
     AsyncTransport, Link, LinkFormat, Machine, RunError, Traced, Transport, VirtualReader,
 };
 
+pub use print::{note, say};
+
 /// Whatever goes wrong in an example ends up in front of a person.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Ends an example: prints what went wrong, with its causes, to standard error.
 pub fn exit(result: Outcome<()>) -> ExitCode {
     let Err(error) = result else {
-        return ExitCode::SUCCESS;
+        let Some(error) = print::trouble() else {
+            return ExitCode::SUCCESS;
+        };
+        note(format_args!(
+            "error: it is done, but not all could be printed: {error}"
+        ));
+        return ExitCode::FAILURE;
     };
     let mut text = error.to_string();
-    eprintln!("error: {text}");
+    note(format_args!("error: {text}"));
     let mut cause = error.source();
     while let Some(error) = cause {
         // Many errors say what their cause says.
         if !text.contains(&error.to_string()) {
             text = error.to_string();
-            eprintln!("  because: {text}");
+            note(format_args!("  because: {text}"));
         }
         cause = error.source();
     }
@@ -84,7 +94,7 @@ impl<T, E: Into<Box<dyn std::error::Error>>> Context<T> for Result<T, E> {
 
 /// Ends an example that was called wrongly.
 pub fn usage(error: impl fmt::Display) -> ExitCode {
-    eprintln!("error: {error}\nTry --help.");
+    note(format_args!("error: {error}\nTry --help."));
     ExitCode::from(2)
 }
 
@@ -117,13 +127,14 @@ pub fn open_pcsc(name: Option<&str>) -> Outcome<AnyReader> {
     let context = PcscContext::new()?;
     let card = match context.wait_for_card(name, Duration::ZERO) {
         Err(PcscError::NoCard { .. }) => {
-            eprintln!("Put a card on the reader ...");
+            note("Put a card on the reader ...");
             context.wait_for_card(name, PATIENCE)?
         }
         Err(PcscError::ReaderBusy) => context.wait_for_card(name, PATIENCE)?,
         found => found?,
     };
-    eprintln!("Card on {}", card.reader());
+    // A name may come from the reader itself, and must not move the cursor.
+    note(format_args!("Card on {}", card.reader().escape_debug()));
     Ok(AnyReader::Pcsc(Box::new(card)))
 }
 
@@ -223,17 +234,17 @@ impl Desk {
         result: impl FnOnce(&M::Output) -> String,
     ) -> Result<M::Output, RunError<ReaderError>> {
         let name = machine.command().to_string();
-        println!("  {what:<34} {name:<24} {protection}");
+        say(format_args!("  {what:<34} {name:<24} {protection}"));
         let done = if self.asynchronous {
             pollster::block_on(machine.run_async(&mut self.reader))
         } else {
             machine.run(&mut self.reader)
         };
         for line in self.lines.borrow_mut().drain(..) {
-            println!("{line}");
+            say(line);
         }
         if let Ok(output) = &done {
-            println!("    = {}", result(output));
+            say(format_args!("    = {}", result(output)));
         }
         done
     }

@@ -15,6 +15,8 @@ pub const CC_ID: IsoFileId = IsoFileId(0xE103);
 pub const NDEF_ID: IsoFileId = IsoFileId(0xE104);
 /// The length of a capability container that names one file.
 pub const CC_LEN: u16 = 15;
+/// FIDs that no NDEF file has; the capability container's is one of them.
+const RESERVED_IDS: [u16; 6] = [0x0000, 0xE102, 0xE103, 0x3F00, 0x3FFF, 0xFFFF];
 /// The two bytes before a message: its length.
 pub const NLEN: u16 = 2;
 
@@ -63,6 +65,11 @@ impl CapabilityContainer {
             free_to_read: true,
             free_to_write: true,
         }
+    }
+
+    /// The longest message that fits.
+    pub const fn room(&self) -> u16 {
+        self.size.saturating_sub(NLEN)
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -119,11 +126,29 @@ impl CapabilityContainer {
         if [tag, len] != [0x04, 0x06] {
             return Err(wrong("it does not name an NDEF file first".to_owned()).into());
         }
+        let number = |high, low| u16::from_be_bytes([high, low]);
+        let (max_read, max_write) = (number(e0, e1), number(c0, c1));
+        let (file, size) = (IsoFileId::from_iso([f0, f1]), number(s0, s1));
+        // What phones look at before they believe it (Android, `rw_t4t_validate_cc_file`).
+        let amiss = if number(l0, l1) < CC_LEN {
+            Some("it says that it is shorter than 15 bytes")
+        } else if max_read < 15 || max_write == 0 {
+            Some("MLe is below 15, or MLc zero")
+        } else if RESERVED_IDS.contains(&file.0) {
+            Some("the FID of its NDEF file is a reserved one")
+        } else if !(5..0xFFFF).contains(&size) {
+            Some("the size of its NDEF file is below 5, or FFFF")
+        } else {
+            None
+        };
+        if let Some(amiss) = amiss {
+            return Err(wrong(amiss.to_owned()).into());
+        }
         Ok(Self {
-            max_read: u16::from_be_bytes([e0, e1]),
-            max_write: u16::from_be_bytes([c0, c1]),
-            file: IsoFileId::from_iso([f0, f1]),
-            size: u16::from_be_bytes([s0, s1]),
+            max_read,
+            max_write,
+            file,
+            size,
             free_to_read: read == 0,
             free_to_write: write == 0,
         })
@@ -265,6 +290,7 @@ impl std::fmt::Display for Record {
             Self::Text { language, text } => {
                 write!(f, "text  {} ({})", clean(text), clean(language))
             }
+            Self::Other { name_format: 0, .. } => f.write_str("an empty record"),
             Self::Other {
                 name_format,
                 kind,

@@ -102,7 +102,11 @@ impl Escape for pcsc::Card {
         let code = if cfg!(windows) { 3500 } else { 1 };
         self.control(pcsc::ctl_code(code), command, reply)
             .map(<[u8]>::len)
-            .map_err(PcscError::from_pcsc)
+            .map_err(|error| match PcscError::from_pcsc(error) {
+                // There is no card in this; so fail drivers that do not let escape codes through.
+                PcscError::CardMute => PcscError::NotSupported,
+                error => error,
+            })
     }
 }
 
@@ -216,6 +220,8 @@ impl<E: Escape> Acr122u<E> {
         let len = self.way.escape(command, &mut reply)?;
         match reply.get(..len).unwrap_or_default() {
             [0x90, value] => Ok(*value),
+            // The card has got it: it is no ACR122U that lies between.
+            [0x91, _] => Err(PcscError::NotSupported),
             [high, low] => Err(PcscError::ReaderStatus(StatusWord(u16::from_be_bytes([
                 *high, *low,
             ])))),
@@ -295,7 +301,11 @@ mod tests {
     fn a_reader_that_refuses_or_is_another() {
         let (error, _) = sent(&[0x63, 0x00], |mut reader| reader.picc_parameters());
         assert_eq!(error, Err(PcscError::ReaderStatus(StatusWord(0x6300))));
-        let (error, _) = sent(&[], |mut reader| reader.picc_parameters());
+        for other in [&[][..], &[0x91, 0x1C], &[0x90]] {
+            let (error, _) = sent(other, |mut reader| reader.picc_parameters());
+            assert_eq!(error, Err(PcscError::NotSupported));
+        }
+        let (error, _) = sent(&[0x63, 0x00], |mut reader| reader.firmware());
         assert_eq!(error, Err(PcscError::NotSupported));
         let (error, _) = sent(&[0x6E, 0x00], |mut reader| reader.firmware());
         assert_eq!(error, Err(PcscError::NotSupported));

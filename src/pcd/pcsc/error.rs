@@ -1,6 +1,6 @@
 //! What can be wrong with service, reader and card, in words that tell what to do.
 
-use std::string::String;
+use std::string::{String, ToString as _};
 use std::vec::Vec;
 
 use crate::wire::StatusWord;
@@ -14,6 +14,12 @@ pub enum PcscError {
         "the PC/SC service is not running; start it (Linux: systemctl start pcscd, from the package pcscd; Windows: the service \"Smart Card\")"
     )]
     NoService,
+    /// The service turns this user away: on Linux by polkit, which asks for a session at the machine
+    /// itself. Source: pcsc-lite, `doc/README.polkit`.
+    #[error(
+        "the system does not let this user at its readers; work at the machine itself and not over SSH, or have a polkit rule made for org.debian.pcsc-lite.access_pcsc and access_card"
+    )]
+    NotAllowed,
     /// No reader is plugged in, or the service cannot get at it.
     #[error("no reader found; {}", no_reader_advice(*.kernel_driver))]
     NoReader {
@@ -21,7 +27,7 @@ pub enum PcscError {
         kernel_driver: Option<&'static str>,
     },
     /// No reader has this name.
-    #[error("no reader's name contains \"{wanted}\"; there are: {}", list(.readers))]
+    #[error("no reader's name contains \"{}\"; there are: {}", .wanted.escape_debug(), list(.readers))]
     NoSuchReader {
         /// What was looked for.
         wanted: String,
@@ -51,6 +57,11 @@ pub enum PcscError {
         "the card does not answer; hold it still in the middle of the reader, away from other cards"
     )]
     CardMute,
+    /// The card speaks neither T=0 nor T=1, or the service does not know what to do with it.
+    #[error(
+        "the service cannot talk to this card; is it a DESFire, alone in the middle of the reader?"
+    )]
+    UnsupportedCard,
     /// The reader answered with nothing at all.
     #[error("the reader gave an empty answer; take the card off and put it on again")]
     EmptyReply,
@@ -73,6 +84,7 @@ impl PcscError {
         use pcsc::Error;
         match error {
             Error::NoService | Error::ServiceStopped | Error::Shutdown => Self::NoService,
+            Error::SecurityViolation => Self::NotAllowed,
             Error::NoReadersAvailable => Self::no_reader(),
             Error::SharingViolation => Self::ReaderBusy,
             Error::RemovedCard | Error::NoSmartcard => Self::CardRemoved,
@@ -85,9 +97,21 @@ impl PcscError {
             | Error::NotTransacted
             | Error::CommError
             | Error::InvalidAtr => Self::CardMute,
+            Error::ProtoMismatch | Error::CardUnsupported | Error::UnsupportedCard => {
+                Self::UnsupportedCard
+            }
             Error::InsufficientBuffer => Self::ReplyTooLong,
             Error::UnsupportedFeature => Self::NotSupported,
             other => Self::Other(other),
+        }
+    }
+
+    /// For what is asked of the service alone: no card takes part in this, so that it is the
+    /// service that has ended.
+    pub(super) fn of_service(error: pcsc::Error) -> Self {
+        match error {
+            pcsc::Error::CommError => Self::NoService,
+            error => Self::from_pcsc(error),
         }
     }
 
@@ -120,30 +144,36 @@ fn reader_status_advice(sw: StatusWord) -> &'static str {
         0x6300 | 0x6301 => {
             "it could not carry out the command, often because the card has left the field"
         }
-        0x6A81 => "it does not have this function for this card",
+        0x6A81 | 0x6D00 | 0x6E00 => "it does not have this function, or not for this card",
         _ => "see the reader's manual",
     }
 }
 
+/// Names may come from the readers themselves, and must not move a terminal's cursor.
 fn list(names: &[String]) -> String {
-    names.join(", ")
+    let clean: Vec<String> = names
+        .iter()
+        .map(|name| name.escape_debug().to_string())
+        .collect();
+    clean.join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::ToString as _;
 
     #[test]
     fn each_trouble_has_words_of_its_own() {
         let errors = [
             pcsc::Error::NoService,
+            pcsc::Error::SecurityViolation,
             pcsc::Error::NoReadersAvailable,
             pcsc::Error::SharingViolation,
             pcsc::Error::RemovedCard,
             pcsc::Error::ResetCard,
             pcsc::Error::UnknownReader,
             pcsc::Error::UnresponsiveCard,
+            pcsc::Error::ProtoMismatch,
             pcsc::Error::InsufficientBuffer,
             pcsc::Error::UnsupportedFeature,
             pcsc::Error::Cancelled,
@@ -152,6 +182,25 @@ mod tests {
         for (index, text) in errors.iter().enumerate() {
             assert!(!errors[..index].contains(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_broken_line_to_the_service_is_not_a_card() {
+        let error = pcsc::Error::CommError;
+        assert_eq!(PcscError::of_service(error), PcscError::NoService);
+        assert_eq!(PcscError::from_pcsc(error), PcscError::CardMute);
+        let error = pcsc::Error::SecurityViolation;
+        assert_eq!(PcscError::of_service(error), PcscError::NotAllowed);
+    }
+
+    #[test]
+    fn names_are_shown_without_control_characters() {
+        let readers = Vec::from(["A\u{1B}[2J".to_string(), "Lesegerät 1".to_string()]);
+        let text = PcscError::NoCard { readers }.to_string();
+        assert_eq!(
+            text,
+            "no card on A\\u{1b}[2J, Lesegerät 1; put one on and keep it there"
+        );
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //!   [`PcscError::ReaderBusy`].
 //! - The connection ends with a reset, so that no authenticated card is left behind; also when a
 //!   [`PcscCard`] is dropped.
+//! - What another program has left on a card, a session or half a command, is still there when it is
+//!   connected. SelectApplication ends both; if it is refused with
+//!   [`Status::CommandAborted`](crate::wire::Status::CommandAborted), the second one will do.
 //! - Nothing is ever connected anew by itself: after an error the card may be another one.
 //! - A command without an answer is told as what it is: the service is asked for up to a second
 //!   whether the card has left, has been reset, or is there and mute.
@@ -65,9 +68,9 @@ impl PcscContext {
     /// Connects to the service.
     ///
     /// # Errors
-    /// [`PcscError::NoService`] if it is not running.
+    /// [`PcscError::NoService`] if it is not running; [`PcscError::NotAllowed`].
     pub fn new() -> Result<Self, PcscError> {
-        let context = Context::establish(Scope::User).map_err(PcscError::from_pcsc)?;
+        let context = Context::establish(Scope::User).map_err(PcscError::of_service)?;
         Ok(Self { context })
     }
 
@@ -85,38 +88,27 @@ impl PcscContext {
             Ok(names) if names.is_empty() => Err(PcscError::no_reader()),
             Ok(names) => Ok(names),
             Err(pcsc::Error::NoReadersAvailable) => Err(PcscError::no_reader()),
-            Err(error) => Err(PcscError::from_pcsc(error)),
+            Err(error) => Err(PcscError::of_service(error)),
         }
     }
 
-    /// The readers whose name contains `wanted`, regardless of case; all if nothing is wanted.
+    /// The readers that are meant by `wanted`; all if nothing is wanted.
     fn matching(&self, wanted: Option<&str>) -> Result<Vec<CString>, PcscError> {
         let names = self.names()?;
-        let Some(wanted) = wanted else {
-            return Ok(names);
-        };
-        let lower = wanted.to_lowercase();
-        let matching: Vec<CString> = names
-            .iter()
-            .filter(|name| text(name).to_lowercase().contains(&lower))
-            .cloned()
-            .collect();
-        if matching.is_empty() {
-            return Err(PcscError::NoSuchReader {
-                wanted: wanted.to_string(),
-                readers: names.iter().map(|name| text(name)).collect(),
-            });
+        match wanted {
+            Some(wanted) => meant(wanted, names),
+            None => Ok(names),
         }
-        Ok(matching)
     }
 
-    /// Waits until a card lies on a reader whose name contains `reader` (on any, if none is named)
-    /// and connects to it. With a time-out of zero it looks once.
+    /// Waits until a card lies on a reader that `reader` names, as in [`PcscContext::connect`] (on
+    /// any, if none is named), and connects to it. With a time-out of zero it looks once. Of several
+    /// cards it takes the first that no other program holds.
     ///
     /// # Errors
     /// [`PcscError::NoCard`] after `timeout`; [`PcscError::ReaderGone`] if every such reader is
-    /// unplugged meanwhile; [`PcscError::ReaderBusy`] if another program keeps the
-    /// card for two seconds; otherwise as [`PcscContext::connect`].
+    /// unplugged meanwhile; [`PcscError::ReaderBusy`] if other programs keep all cards that there are
+    /// for two seconds; otherwise as [`PcscContext::connect`].
     pub fn wait_for_card(
         &self,
         reader: Option<&str>,
@@ -133,9 +125,7 @@ impl PcscContext {
             let left = timeout.saturating_sub(started.elapsed());
             match self.context.get_status_change(left, &mut states) {
                 Ok(()) | Err(pcsc::Error::Timeout) => {}
-                // No card takes part in this: it is the service that has ended.
-                Err(pcsc::Error::CommError) => return Err(PcscError::NoService),
-                Err(error) => return Err(PcscError::from_pcsc(error)),
+                Err(error) => return Err(PcscError::of_service(error)),
             }
             if states
                 .iter()
@@ -143,26 +133,34 @@ impl PcscContext {
             {
                 return Err(PcscError::ReaderGone);
             }
-            let with_card = states
-                .iter()
-                .find(|state| state.event_state().contains(State::PRESENT));
-            if let Some(state) = with_card {
-                match self.open(state.name()) {
-                    Err(PcscError::ReaderBusy)
-                        if started.elapsed() < timeout
-                            && busy_since.get_or_insert_with(Instant::now).elapsed()
-                                < BUSY_PATIENCE =>
-                    {
-                        std::thread::sleep(PAUSE);
-                        continue;
+            let (mut busy, mut gone) = (false, false);
+            for state in &states {
+                if state.event_state().contains(State::PRESENT) {
+                    match self.open(state.name()) {
+                        Err(PcscError::ReaderBusy) => busy = true,
+                        // Lifted off again meanwhile; there is time for another try.
+                        Err(PcscError::NoCard { .. }) => gone = true,
+                        opened => return opened,
                     }
-                    opened => return opened,
                 }
             }
+            if busy {
+                let since = busy_since.get_or_insert_with(Instant::now);
+                if started.elapsed() >= timeout || since.elapsed() >= BUSY_PATIENCE {
+                    return Err(PcscError::ReaderBusy);
+                }
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            busy_since = None;
             if started.elapsed() >= timeout {
                 return Err(PcscError::NoCard {
                     readers: states.iter().map(|state| text(state.name())).collect(),
                 });
+            }
+            if gone {
+                std::thread::sleep(PAUSE);
+                continue;
             }
             for state in &mut states {
                 state.sync_current_state();
@@ -170,11 +168,12 @@ impl PcscContext {
         }
     }
 
-    /// Connects to the card that lies on the first reader whose name contains `reader`.
+    /// Connects to the card that lies on the reader of this name or, if there is none of it, on the
+    /// first whose name contains `reader`, regardless of case.
     ///
     /// # Errors
-    /// [`PcscError::NoSuchReader`], [`PcscError::NoCard`], [`PcscError::ReaderBusy`], and what else
-    /// the service finds wrong.
+    /// [`PcscError::NoSuchReader`], [`PcscError::NoCard`], [`PcscError::ReaderBusy`],
+    /// [`PcscError::NotAllowed`], and what else the service finds wrong.
     pub fn connect(&self, reader: &str) -> Result<PcscCard, PcscError> {
         let names = self.matching(Some(reader))?;
         match names.first() {
@@ -196,7 +195,8 @@ impl PcscContext {
         PcscCard::new(card, text(name))
     }
 
-    /// An ACR122U or a relative of it, without a card: commands go as escape codes.
+    /// An ACR122U or a relative of it, without a card: commands go as escape codes. `reader` names it
+    /// as in [`PcscContext::connect`].
     ///
     /// # Errors
     /// [`PcscError::NoSuchReader`], and what else the service finds wrong.
@@ -213,4 +213,48 @@ impl PcscContext {
 
 fn text(name: &CStr) -> String {
     name.to_string_lossy().into_owned()
+}
+
+/// The reader of this name, or else those whose name contains it: names end in numbers, and
+/// `Reader 1` is in `Reader 10` too.
+fn meant(wanted: &str, names: Vec<CString>) -> Result<Vec<CString>, PcscError> {
+    if let Some(name) = names.iter().find(|name| text(name) == wanted) {
+        return Ok(Vec::from([name.clone()]));
+    }
+    let lower = wanted.to_lowercase();
+    let (matching, others): (Vec<CString>, _) = names
+        .into_iter()
+        .partition(|name| text(name).to_lowercase().contains(&lower));
+    if matching.is_empty() {
+        return Err(PcscError::NoSuchReader {
+            wanted: wanted.to_string(),
+            readers: others.iter().map(|name| text(name)).collect(),
+        });
+    }
+    Ok(matching)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_name_means_one_reader() {
+        let names = || Vec::from([c"ACS 10".into(), c"ACS 1".into(), c"Omnikey 1".into()]);
+        for (wanted, found) in [
+            ("ACS 1", &[c"ACS 1"][..]),
+            ("acs 1", &[c"ACS 10", c"ACS 1"]),
+            ("OMNI", &[c"Omnikey 1"]),
+            ("", &[c"ACS 10", c"ACS 1", c"Omnikey 1"]),
+        ] {
+            let meant = meant(wanted, names()).unwrap();
+            assert_eq!(meant, found, "{wanted}");
+        }
+        match meant("ACS 2", names()) {
+            Err(PcscError::NoSuchReader { wanted, readers }) => {
+                assert_eq!((wanted.as_str(), readers.len()), ("ACS 2", 3));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
