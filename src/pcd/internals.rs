@@ -6,7 +6,8 @@
 use crate::error::ErrorKind;
 use crate::pcd::auth::{self, Messaging, SessionKey};
 use crate::pcd::channel::{
-    Channel, DataLength, Incoming, Padding, ReplyProtection, Request, RequestProtection, TAIL,
+    Channel, DataLength, Incoming, Padding, ReplyProtection, Request, RequestProtection, Sealed,
+    TAIL,
 };
 use crate::pcd::crypto::cipher::{Cipher, Iv};
 use crate::pcd::crypto::cmac::{self, Subkeys};
@@ -169,7 +170,9 @@ impl Codec {
         let Plaintext {
             code, header, data, ..
         } = plain;
-        let mut sealed = self.0.seal(Request { code, header, data }, protection)?;
+        let mut sealed = Sealed::empty();
+        self.0
+            .seal(Request { code, header, data }, protection, &mut sealed)?;
         Ok(self.0.take(&mut sealed, data, out))
     }
 
@@ -202,7 +205,7 @@ impl Codec {
         }
         self.0.open(
             protection,
-            Incoming {
+            &mut Incoming {
                 buffer,
                 tail: &mut tail,
                 len: payload.len(),
