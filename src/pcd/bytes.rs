@@ -12,6 +12,10 @@ use zeroize::optimization_barrier;
 #[inline]
 pub(in crate::pcd) fn copy(from: &[u8], to: &mut [u8]) {
     let len = from.len().min(to.len());
+    // Often there is nothing to copy.
+    if len == 0 {
+        return;
+    }
     if let (Some(from), Some(to)) = (from.get(..len), to.get_mut(..len)) {
         to.copy_from_slice(from);
     }

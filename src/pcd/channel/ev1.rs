@@ -124,7 +124,10 @@ impl Ev1 {
             ReplyProtection::Standard | ReplyProtection::Mac => {
                 let (len, received) = incoming.split_mac::<MAC_LEN>()?;
                 let data = incoming.buffer.get(..len).unwrap_or_default();
-                if !bool::from(self.mac(&[data, &STATUS_OK]).ct_eq(&received)) {
+                let expected = self.mac(&[data, &STATUS_OK]);
+                // As numbers: in constant time, but not a byte at a time.
+                let [expected, received] = [expected, received].map(u64::from_le_bytes);
+                if !bool::from(expected.ct_eq(&received)) {
                     return Err(Authenticity::MacWrong.into());
                 }
                 Ok(len)
@@ -179,6 +182,7 @@ impl Ev1 {
     }
 
     /// Moves the IV on to the CMAC over the parts; returns what of it is sent.
+    #[inline]
     fn mac(&mut self, parts: &[&[u8]]) -> [u8; MAC_LEN] {
         cmac(&self.cipher, &self.subkeys, &mut self.iv, parts);
         self.iv

@@ -188,9 +188,7 @@ impl Incoming<'_> {
 
     /// Leaves nothing in the buffer that is not data.
     fn wipe_after(&mut self, data_len: usize) {
-        if let Some(rest) = self.buffer.get_mut(data_len..) {
-            rest.fill(0);
-        }
+        wipe(self.buffer.get_mut(data_len..).unwrap_or_default());
         wipe(self.tail);
     }
 }

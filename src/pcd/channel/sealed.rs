@@ -69,8 +69,13 @@ impl Sealed {
 
     #[inline]
     fn begin(&mut self, data_len: usize, parts: [&[u8]; 2], enciphered: bool) {
-        *self = Self::empty();
+        *self.trailer = [0; MAX_TRAILER];
+        self.trailer_len = 0;
         self.data_len = data_len;
+        self.position = 0;
+        self.iv = Iv::ZERO;
+        self.carry_from = 0;
+        self.carry_to = 0;
         self.enciphered = enciphered;
         for part in parts {
             let room = self.trailer.get_mut(self.trailer_len..);

@@ -150,6 +150,7 @@ impl Cipher {
 
     /// The same with the joined `parts` and the end of a CMAC: K1 goes into the last block if it is
     /// whole, otherwise a mark and K2.
+    #[inline]
     pub(in crate::pcd) fn cmac_absorb(&self, iv: &mut Iv, parts: &[&[u8]], subkeys: &Subkeys) {
         with_cipher!(self, absorb(iv, parts, Some(subkeys)));
     }

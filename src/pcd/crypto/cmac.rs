@@ -62,6 +62,7 @@ fn double(block: &[u8]) -> Wiped<MAX_BLOCK> {
 }
 
 /// Replaces `iv` by the CMAC, started at `iv`, over the joined `parts`.
+#[inline]
 pub(in crate::pcd) fn cmac(cipher: &Cipher, subkeys: &Subkeys, iv: &mut Iv, parts: &[&[u8]]) {
     cipher.cmac_absorb(iv, parts, subkeys);
 }
