@@ -68,3 +68,31 @@ impl<const N: usize> Drop for Wiped<N> {
         wipe(&mut self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_copied_as_there_is_and_fits() {
+        for (from, expected) in [
+            (&[][..], [9, 9, 9]),
+            (&[1, 2], [1, 2, 9]),
+            (&[1, 2, 3], [1, 2, 3]),
+            (&[1, 2, 3, 4], [1, 2, 3]),
+        ] {
+            let mut to = [9; 3];
+            copy(from, &mut to);
+            assert_eq!(to, expected);
+        }
+        copy(&[1], &mut []);
+    }
+
+    #[test]
+    fn all_is_wiped() {
+        let mut bytes = [7; 33];
+        wipe(&mut bytes);
+        assert_eq!(bytes, [0; 33]);
+        wipe(&mut []);
+    }
+}
