@@ -1,6 +1,12 @@
 //! The floor: the block cipher and the CRC over the bytes that a protection is about, called directly, with
 //! the key schedule ready and the bytes laid out as the calls want them, and nothing else.
 
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    reason = "shared by three programs, each of which uses a part; they are allowed to fail loudly"
+)]
+
 use cbc::cipher::{
     Array, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt,
     BlockModeDecrypt as _, BlockModeEncrypt as _, BlockSizeUser, InnerIvInit as _, KeyInit,

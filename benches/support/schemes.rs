@@ -124,7 +124,6 @@ impl Scheme {
             Direction::Seal => {
                 let mut out = vec![0; len + 32];
                 Box::new(move || {
-                    codec.rewind(&[]);
                     let plain = Plaintext {
                         code: CODE,
                         header: &HEADER,

@@ -12,9 +12,10 @@
 //! | sent | `00` | the reply is complete and is opened |
 //! | any | anything else | refused |
 
-use zeroize::Zeroize as _;
-
 use crate::error::{Error, ErrorKind, Malformed, Misuse, Outcome};
+#[cfg(feature = "split")]
+use crate::pcd::bytes::copy;
+use crate::pcd::bytes::wipe;
 #[cfg(feature = "split")]
 use crate::pcd::channel::{ReplyProtection, RequestProtection, TAIL};
 use crate::pcd::command::{Command, FileCommand, GetFileSettings, Scratch};
@@ -274,7 +275,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
         error.session_lost = H::OWNED || inner.ready().is_err();
         self.state = State::Over;
         if let Ok(command) = &mut self.command {
-            command.buffer().zeroize();
+            wipe(command.buffer());
         }
         self.round.wipe();
         error
@@ -335,14 +336,13 @@ impl<H: Holder, C: Command> Exchange<H, C> {
     }
 
     fn transmit(&mut self) -> Result<Step<'_, C::Output>, Error> {
+        let too_much = Misuse::Parameter(WireError::Full);
         if self.round.overflows() {
-            return Err(self.fail(Misuse::Parameter(WireError::Full).into()));
+            return Err(self.fail(too_much.into()));
         }
         let code = self.code;
-        self.round
-            .frame()
-            .map(Step::Transmit)
-            .map_err(|misuse| Error::unknown(code, misuse))
+        let frame = self.round.frame().map(Step::Transmit);
+        frame.ok_or_else(|| Error::unknown(code, too_much))
     }
 
     /// Takes in one reply; the output if it was the last.
@@ -383,7 +383,7 @@ impl<H: Holder, C: Command> Exchange<H, C> {
                 let output = command.finish(inner, len)?;
                 // What the command collected in itself is decoded; a caller's buffer is not there
                 // any more.
-                command.buffer().zeroize();
+                wipe(command.buffer());
                 Ok(Some(output))
             }
         }
@@ -442,9 +442,8 @@ impl<H: Holder, C: Command> Machine for Exchange<H, C> {
             return Err(self.not_sent(misuse));
         }
         let code = self.code;
-        self.round
-            .frame()
-            .map_err(|misuse| Error::unknown(code, misuse))
+        let frame = self.round.frame();
+        frame.ok_or_else(|| Error::unknown(code, Misuse::Parameter(WireError::Full)))
     }
 
     fn step(&mut self, reply: &[u8]) -> Result<Step<'_, Self::Output>, Error> {
@@ -549,9 +548,7 @@ impl<H: Holder, C: Command> Foreseen for Exchange<H, C> {
     fn chain(&mut self) -> Option<[u8; 16]> {
         let mut chain = [0; 16];
         let iv = self.holder.inner().channel.iv()?;
-        for (to, from) in chain.iter_mut().zip(iv) {
-            *to = *from;
-        }
+        copy(iv, &mut chain);
         Some(chain)
     }
 

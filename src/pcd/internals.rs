@@ -6,7 +6,8 @@
 use crate::error::ErrorKind;
 use crate::pcd::auth::{self, Messaging, SessionKey};
 use crate::pcd::channel::{
-    Channel, DataLength, Incoming, Padding, ReplyProtection, Request, RequestProtection, TAIL,
+    Channel, DataLength, Incoming, Padding, ReplyProtection, Request, RequestProtection, Sealed,
+    TAIL,
 };
 use crate::pcd::crypto::cipher::{Cipher, Iv};
 use crate::pcd::crypto::cmac::{self, Subkeys};
@@ -112,7 +113,11 @@ pub fn handshake(
 }
 
 /// Secure messaging without a session around it.
-pub struct Codec(Channel);
+pub struct Codec {
+    channel: Channel,
+    /// The request that was sealed last.
+    sealed: Sealed,
+}
 
 /// A request to be protected.
 #[derive(Clone, Copy, Debug)]
@@ -134,18 +139,21 @@ impl Codec {
         let key = SessionKey::new(messaging, session_key.clone());
         let mut channel = Channel::new(&key);
         channel.set_iv(Iv::from_slice(iv));
-        Self(channel)
+        Self {
+            channel,
+            sealed: Sealed::empty(),
+        }
     }
 
     /// Goes back to an IV, to do the same again; nothing happens in D40.
     pub fn rewind(&mut self, iv: &[u8]) {
-        self.0.set_iv(Iv::from_slice(iv));
+        self.channel.set_iv(Iv::from_slice(iv));
     }
 
     /// The IV reached so far; nothing in D40.
     #[must_use]
     pub fn iv(&self) -> Option<&[u8]> {
-        self.0.iv()
+        self.channel.iv()
     }
 
     /// The protected data, put into `out`; their length. The header is not repeated.
@@ -169,8 +177,9 @@ impl Codec {
         let Plaintext {
             code, header, data, ..
         } = plain;
-        let mut sealed = self.0.seal(Request { code, header, data }, protection)?;
-        Ok(self.0.take(&mut sealed, data, out))
+        self.channel
+            .seal(Request { code, header, data }, protection, &mut self.sealed)?;
+        Ok(self.channel.take(&mut self.sealed, data, out))
     }
 
     /// Opens a reply's joined payload; the data are then at the front of `buffer`, which has room
@@ -200,9 +209,9 @@ impl Codec {
         for (to, from) in tail.iter_mut().zip(to_tail) {
             *to = *from;
         }
-        self.0.open(
+        self.channel.open(
             protection,
-            Incoming {
+            &mut Incoming {
                 buffer,
                 tail: &mut tail,
                 len: payload.len(),

@@ -117,7 +117,7 @@ impl<H: Holder, C: IsoCommand> IsoExchange<H, C> {
         };
         let len = inner.channel.open(
             protection,
-            Incoming {
+            &mut Incoming {
                 buffer,
                 tail: &mut tail,
                 len: reply.data.len(),

@@ -8,6 +8,7 @@ use core::fmt;
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::pcd::bytes::wipe;
 use crate::wire::{KeyFamily, KeyType};
 
 /// A key of a card, with its version.
@@ -30,9 +31,8 @@ use crate::wire::{KeyFamily, KeyType};
 /// assert_eq!((key.key_type(), key.version()), (KeyType::Aes, 7));
 /// assert_eq!(format!("{key:?}"), "Key(AES, ..)");
 /// ```
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub struct Key {
-    #[zeroize(skip)]
     key_type: KeyType,
     /// The key's bytes as the card stores them: 16 or 24; the rest is zero.
     bytes: [u8; 24],
@@ -296,8 +296,8 @@ impl Key {
     }
 
     /// A session key from its bytes; the caller wipes its own copy.
-    pub(crate) fn from_session_bytes(key_type: KeyType, bytes: &Zeroizing<[u8; 24]>) -> Self {
-        Self::new(key_type, **bytes)
+    pub(crate) fn from_session_bytes(key_type: KeyType, bytes: &[u8; 24]) -> Self {
+        Self::new(key_type, *bytes)
     }
 }
 
@@ -306,6 +306,21 @@ fn set_low_bits<'a>(bytes: impl Iterator<Item = &'a mut u8>, version: u8) {
         *byte = (*byte & !1) | ((version >> bit) & 1);
     }
 }
+
+impl Zeroize for Key {
+    fn zeroize(&mut self) {
+        wipe(&mut self.bytes);
+        self.aes_version.zeroize();
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Key {}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

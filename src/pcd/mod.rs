@@ -2,6 +2,7 @@
 //!
 //! | room | for | knows |
 //! |---|---|---|
+//! | `bytes` | copying and wiping | |
 //! | `key` | card keys | |
 //! | `crypto` | ciphers in CBC, chained CMAC, CRCs | keys |
 //! | `diversify` | AN10922 | crypto |
@@ -19,6 +20,7 @@
 //! What is not re-exported is visible in here only: the software card cannot borrow it.
 
 mod auth;
+mod bytes;
 mod channel;
 pub mod command;
 mod crypto;

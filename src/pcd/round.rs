@@ -4,9 +4,8 @@
 //! opened. May know: frames, status bytes, that there is a channel. May not know: sessions, what a
 //! command means, any transport. Besides the handshake this is the only place that knows `AF`.
 
-use zeroize::Zeroize as _;
-
 use crate::error::{ErrorKind, Malformed, Misuse};
+use crate::pcd::bytes::{copy, wipe};
 use crate::pcd::channel::{Channel, Incoming, ReplyProtection, Request, Sealed, TAIL};
 use crate::pcd::command::{Command, Scratch};
 use crate::pcd::exchange::LinkFormat;
@@ -20,7 +19,7 @@ pub(in crate::pcd) struct Round {
     /// Code and payload length of the frame that is to go out.
     outgoing: (CommandCode, usize),
     pub(in crate::pcd) format: LinkFormat,
-    sealed: Option<Sealed>,
+    sealed: Sealed,
     reply: ReplyProtection,
     /// What did not fit into the command's buffer.
     tail: [u8; TAIL],
@@ -42,7 +41,7 @@ impl Round {
             frame: FrameBuffer::new(),
             outgoing: (CommandCode::AdditionalFrame, 0),
             format: LinkFormat::NATIVE,
-            sealed: None,
+            sealed: Sealed::empty(),
             reply: ReplyProtection::Standard,
             tail: [0; TAIL],
             received: 0,
@@ -51,9 +50,9 @@ impl Round {
     }
 
     pub(in crate::pcd) fn wipe(&mut self) {
-        self.tail.zeroize();
-        self.frame.payload_mut().zeroize();
-        self.sealed = None;
+        wipe(&mut self.tail);
+        wipe(self.frame.payload_mut());
+        self.sealed = Sealed::empty();
     }
 
     /// More payload than a frame holds, which is never made.
@@ -62,10 +61,8 @@ impl Round {
     }
 
     /// Whether more frames of the request are to come.
-    pub(in crate::pcd) fn sending(&self) -> bool {
-        self.sealed
-            .as_ref()
-            .is_some_and(|sealed| sealed.remaining() > 0)
+    pub(in crate::pcd) const fn sending(&self) -> bool {
+        self.sealed.remaining() > 0
     }
 
     /// How the reply is protected.
@@ -74,12 +71,10 @@ impl Round {
         self.reply
     }
 
-    /// What is to go out, as the link wants it.
-    pub(in crate::pcd) fn frame(&mut self) -> Result<&[u8], Misuse> {
+    /// What is to go out, as the link wants it; nothing if it overflows.
+    pub(in crate::pcd) fn frame(&mut self) -> Option<&[u8]> {
         let (code, len) = self.outgoing;
-        self.frame
-            .finish(self.format.framing, code, len)
-            .map_err(Misuse::Parameter)
+        self.frame.finish(self.format.framing, code, len).ok()
     }
 
     /// Seals the command and makes its first frame ready. If it returns an error, the channel is as
@@ -121,9 +116,8 @@ impl Round {
             header,
             data,
         };
-        let mut sealed = channel.seal(request, protection.request)?;
-        let len = channel.take(&mut sealed, data, room);
-        self.sealed = Some(sealed);
+        channel.seal(request, protection.request, &mut self.sealed)?;
+        let len = channel.take(&mut self.sealed, data, room);
         self.reply = protection.reply;
         self.received = 0;
         self.outgoing = (command.code(), header_len.saturating_add(len));
@@ -134,10 +128,7 @@ impl Round {
     pub(in crate::pcd) fn send_on(&mut self, channel: &mut Channel, data: &[u8]) {
         let capacity = self.format.payload_capacity();
         let room = self.frame.payload_mut().get_mut(..capacity);
-        let len = match (&mut self.sealed, room) {
-            (Some(sealed), Some(room)) => channel.take(sealed, data, room),
-            _ => 0,
-        };
+        let len = channel.take(&mut self.sealed, data, room.unwrap_or_default());
         self.outgoing = (CommandCode::AdditionalFrame, len);
         self.continued = true;
     }
@@ -182,13 +173,9 @@ impl Round {
             .split_at_mut_checked(self.received)
             .unwrap_or_default();
         let (to_buffer, to_tail) = payload.split_at(free.len().min(payload.len()));
-        for (to, from) in free.iter_mut().zip(to_buffer) {
-            *to = *from;
-        }
+        copy(to_buffer, free);
         let in_tail = self.received.saturating_sub(buffer.len());
-        for (to, from) in self.tail.iter_mut().skip(in_tail).zip(to_tail) {
-            *to = *from;
-        }
+        copy(to_tail, self.tail.get_mut(in_tail..).unwrap_or_default());
         self.received = end;
         Ok(())
     }
@@ -201,7 +188,7 @@ impl Round {
     ) -> Result<usize, ErrorKind> {
         channel.open(
             self.reply,
-            Incoming {
+            &mut Incoming {
                 buffer,
                 tail: &mut self.tail,
                 len: self.received,

@@ -270,6 +270,7 @@ impl Default for Session<Unauthenticated> {
 }
 
 impl Session<Authenticated> {
+    #[inline]
     pub(in crate::pcd) fn opened(
         session_key: &SessionKey,
         key_no: KeyNo,
@@ -327,12 +328,12 @@ impl Session<Authenticated> {
         } else {
             ReplyProtection::Mac
         };
-        let incoming = Incoming {
+        let mut incoming = Incoming {
             buffer,
             tail: &mut tail,
             len: payload.len(),
         };
-        self.inner.channel.open(protection, incoming) == Ok(room)
+        self.inner.channel.open(protection, &mut incoming) == Ok(room)
     }
 
     /// The number of the key that is authenticated.

@@ -4,9 +4,9 @@
 use core::fmt;
 
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
 
 use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
+use crate::pcd::bytes::{Wiped, copy};
 use crate::pcd::crypto::cipher::Cipher;
 use crate::pcd::crypto::work::{CbcDirection, CbcTask, CbcWork};
 use crate::pcd::key::Key;
@@ -65,7 +65,7 @@ impl fmt::Debug for SessionKey {
 pub(crate) struct Answer {
     token: InlineBytes<32>,
     /// What an honest card will say. Whoever knows it can play the card: it stays in here.
-    expected: Zeroizing<[u8; 16]>,
+    expected: Wiped<16>,
     session_key: SessionKey,
 }
 
@@ -98,9 +98,9 @@ pub(crate) struct KeyHalf {
     iv: [u8; 16],
     /// The last block of the challenge.
     chain_from: [u8; 16],
-    data: Zeroizing<[u8; 48]>,
-    rnd_a: Zeroizing<[u8; 16]>,
-    rnd_b: Zeroizing<[u8; 16]>,
+    data: Wiped<48>,
+    rnd_a: Wiped<16>,
+    rnd_b: Wiped<16>,
     token: [u8; 32],
 }
 
@@ -130,28 +130,15 @@ impl KeyHalf {
             stage: Stage::Challenge,
             iv: [0; 16],
             chain_from: [0; 16],
-            data: Zeroizing::new([0; 48]),
-            rnd_a: Zeroizing::new(*rnd_a),
-            rnd_b: Zeroizing::new([0; 16]),
+            data: Wiped::default(),
+            rnd_a: Wiped::new(*rnd_a),
+            rnd_b: Wiped::default(),
             token: [0; 32],
         };
         let last_block = challenge.rchunks(key_type.block_len()).next();
-        for (to, from) in half
-            .chain_from
-            .iter_mut()
-            .zip(last_block.into_iter().flatten())
-        {
-            *to = *from;
-        }
-        half.load(challenge.iter());
+        copy(last_block.unwrap_or_default(), &mut half.chain_from);
+        copy(challenge, &mut *half.data);
         Ok(half)
-    }
-
-    /// Fills the data of the next call from the front.
-    fn load<'a>(&mut self, bytes: impl Iterator<Item = &'a u8>) {
-        for (to, from) in self.data.iter_mut().zip(bytes) {
-            *to = *from;
-        }
     }
 
     /// Bytes of the next call.
@@ -162,27 +149,17 @@ impl KeyHalf {
         }
     }
 
-    fn nonces(&self) -> (Zeroizing<[u8; 16]>, Zeroizing<[u8; 16]>) {
-        (self.rnd_a.clone(), self.rnd_b.clone())
-    }
-
-    fn keep_token(&mut self, from: usize, len: usize) {
-        let places = self.token.iter_mut().skip(from).take(len);
-        for (to, from) in places.zip(self.data.iter()) {
-            *to = *from;
-        }
-    }
-
     /// The result, once there is no more [`CbcWork::task`].
     pub(crate) fn finish(self) -> Result<Answer, ErrorKind> {
         if self.stage != Stage::Over {
             return Err(Misuse::OutOfTurn.into());
         }
         let nonce_len = self.key_type.nonce_len();
-        let mut expected = Zeroizing::new([0; 16]);
-        for (to, from) in expected.iter_mut().take(nonce_len).zip(self.data.iter()) {
-            *to = *from;
-        }
+        let mut expected = Wiped::default();
+        copy(
+            self.data.get(..nonce_len).unwrap_or_default(),
+            &mut *expected,
+        );
         let rnd_a = self.rnd_a.get(..nonce_len).unwrap_or_default();
         let rnd_b = self.rnd_b.get(..nonce_len).unwrap_or_default();
         Ok(Answer {
@@ -209,46 +186,53 @@ impl CbcWork for KeyHalf {
 
     fn done(&mut self) {
         let nonce_len = self.key_type.nonce_len();
-        match self.stage {
+        let Self {
+            stage,
+            data,
+            token,
+            rnd_a,
+            rnd_b,
+            ..
+        } = self;
+        let [rnd_a, rnd_b] =
+            [rnd_a, rnd_b].map(|nonce| nonce.get_mut(..nonce_len).unwrap_or_default());
+        let (first, rest) = data.split_at_mut(nonce_len);
+        let (second, third) = rest.split_at_mut(nonce_len);
+        let (first_token, second_token) = token.split_at_mut(nonce_len);
+        match *stage {
             Stage::Challenge => {
-                let Self { rnd_b, data, .. } = self;
-                for (to, from) in rnd_b.iter_mut().take(nonce_len).zip(data.iter()) {
-                    *to = *from;
-                }
-                let (rnd_a, rnd_b) = self.nonces();
-                let rnd_a = rnd_a.get(..nonce_len).unwrap_or_default();
-                let rnd_b = rnd_b.get(..nonce_len).unwrap_or_default();
-                if self.scheme == AuthScheme::Legacy {
-                    self.stage = Stage::First;
-                    self.load(rnd_a.iter());
+                copy(first, rnd_b);
+                copy(rnd_a, first);
+                *stage = if self.scheme == AuthScheme::Legacy {
+                    Stage::First
                 } else {
                     // After deciphering, the chain stands at the last block of the challenge.
-                    self.stage = Stage::Chain;
                     self.iv = self.chain_from;
-                    self.load(rnd_a.iter().chain(rotated(rnd_b)).chain(rotated(rnd_a)));
-                }
+                    rotate(rnd_b, second);
+                    rotate(rnd_a, third);
+                    Stage::Chain
+                };
             }
             Stage::Chain => {
-                self.keep_token(0, 2 * nonce_len);
-                self.data.copy_within(2 * nonce_len.., 0);
-                self.stage = Stage::Over;
+                copy(first, first_token);
+                copy(second, second_token);
+                copy(third, first);
+                *stage = Stage::Over;
             }
             Stage::First => {
-                self.keep_token(0, nonce_len);
-                let (_, rnd_b) = self.nonces();
-                let rotated = rotated(rnd_b.get(..nonce_len).unwrap_or_default());
-                for (byte, nonce) in self.data.iter_mut().zip(rotated) {
-                    *byte ^= nonce;
+                copy(first, first_token);
+                rotate(rnd_b, second);
+                for (byte, nonce) in first.iter_mut().zip(second) {
+                    *byte ^= *nonce;
                 }
-                self.stage = Stage::Second;
+                *stage = Stage::Second;
             }
             Stage::Second => {
-                self.keep_token(nonce_len, nonce_len);
-                let (rnd_a, _) = self.nonces();
-                self.load(rotated(rnd_a.get(..nonce_len).unwrap_or_default()));
-                self.stage = Stage::Proof;
+                copy(first, second_token);
+                rotate(rnd_a, first);
+                *stage = Stage::Proof;
             }
-            Stage::Proof => self.stage = Stage::Over,
+            Stage::Proof => *stage = Stage::Over,
             Stage::Over => {}
         }
     }
@@ -303,8 +287,12 @@ impl Answer {
     }
 }
 
-fn rotated(nonce: &[u8]) -> impl Iterator<Item = &u8> {
-    nonce.iter().skip(1).chain(nonce.first())
+/// RndX' at the front of `to`.
+fn rotate(nonce: &[u8], to: &mut [u8]) {
+    if let Some((first, rest)) = nonce.split_first() {
+        copy(rest, to);
+        copy(&[*first], to.get_mut(rest.len()..).unwrap_or_default());
+    }
 }
 
 /// The session key out of both nonces.
@@ -327,13 +315,11 @@ pub(super) fn derive(
         KeyType::ThreeKey3Des => &[0, 6, 12],
         KeyType::Aes => &[0, 12],
     };
-    let parts = starts.iter().flat_map(|start| {
-        let part = |nonce| <[u8]>::iter(nonce).skip(*start).take(4);
-        part(rnd_a).chain(part(rnd_b))
-    });
-    let mut bytes = Zeroizing::new([0; 24]);
-    for (to, from) in bytes.iter_mut().zip(parts) {
-        *to = *from;
+    let mut bytes = Wiped::<24>::default();
+    for (start, part) in starts.iter().zip(bytes.chunks_exact_mut(8)) {
+        let (from_a, from_b) = part.split_at_mut(4);
+        copy(rnd_a.get(*start..).unwrap_or_default(), from_a);
+        copy(rnd_b.get(*start..).unwrap_or_default(), from_b);
     }
     SessionKey {
         messaging: match scheme {

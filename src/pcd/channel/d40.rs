@@ -28,6 +28,7 @@ pub(in crate::pcd) struct D40 {
 }
 
 impl D40 {
+    #[inline]
     pub(super) fn new(key: &Key) -> Self {
         Self {
             cipher: Cipher::new(key),
@@ -39,15 +40,17 @@ impl D40 {
         self.cipher.block_len()
     }
 
+    #[inline]
     pub(super) fn seal(
         &mut self,
         request: Request<'_>,
         protection: RequestProtection<'_>,
-    ) -> Sealed {
+        sealed: &mut Sealed,
+    ) {
         let len = request.data.len();
         match protection {
-            RequestProtection::Plain => Sealed::clear(len, &[]),
-            RequestProtection::Mac => Sealed::clear(len, &self.mac(request.data)),
+            RequestProtection::Plain => sealed.clear(len, &[]),
+            RequestProtection::Mac => sealed.clear(len, &self.mac(request.data)),
             RequestProtection::Enciphered {
                 padding,
                 second_crc,
@@ -59,21 +62,25 @@ impl D40 {
                 } else {
                     &second
                 };
-                Sealed::enciphered(len, [&first, second], padding, self.cipher.block_len())
+                sealed.enciphered(len, [&first, second], padding, self.cipher.block_len())
             }
         }
     }
 
+    #[inline]
     pub(super) fn take(&mut self, sealed: &mut Sealed, data: &[u8], out: &mut [u8]) -> usize {
         sealed.take(data, out, self.cipher.block_len(), |iv, blocks| {
-            self.cipher.send_mode(iv, blocks);
+            for blocks in blocks {
+                self.cipher.send_mode(iv, blocks);
+            }
         })
     }
 
+    #[inline]
     pub(super) fn open(
         &mut self,
         protection: ReplyProtection,
-        mut incoming: Incoming<'_>,
+        incoming: &mut Incoming<'_>,
     ) -> Result<usize, ErrorKind> {
         match protection {
             ReplyProtection::None | ReplyProtection::Standard => incoming.as_data(),

@@ -2,10 +2,10 @@
 //! data only, and a short tail for MAC, CRC and padding, taken as one stream.
 
 use crc::Digest;
-use zeroize::{Zeroize as _, Zeroizing};
 
 use super::DataLength;
 use crate::error::{Authenticity, ErrorKind, Malformed, Misuse};
+use crate::pcd::bytes::{Wiped, copy, wipe};
 use crate::pcd::crypto::cipher::{Cipher, Iv, MAX_BLOCK};
 use crate::pcd::crypto::crc::{CRC16, CRC32, Lanes};
 
@@ -63,16 +63,12 @@ impl Running {
         }
     }
 
-    /// As it is sent, in the first [`ReplyCrc::len`] bytes.
-    fn finish(self) -> [u8; 4] {
+    fn finish(self) -> u32 {
         match self {
-            Self::D40(digest) => {
-                let [a, b] = digest.finalize().to_le_bytes();
-                [a, b, 0, 0]
-            }
+            Self::D40(digest) => digest.finalize().into(),
             Self::Ev1(mut digest) => {
                 digest.update(&[0x00]);
-                digest.finalize().to_le_bytes()
+                digest.finalize()
             }
         }
     }
@@ -80,6 +76,7 @@ impl Running {
 
 impl Incoming<'_> {
     /// All of it is data that nothing protects.
+    #[inline]
     pub(super) fn as_data(&mut self) -> Result<usize, ErrorKind> {
         if self.len > self.buffer.len() {
             return Err(Malformed::TooLong.into());
@@ -89,6 +86,7 @@ impl Incoming<'_> {
 
     /// Splits off the last `N` bytes, a MAC; they are wiped from the buffer. What is left must
     /// fit into the buffer.
+    #[inline]
     pub(super) fn split_mac<const N: usize>(&mut self) -> Result<(usize, [u8; N]), ErrorKind> {
         let data_len = self.len.checked_sub(N).ok_or(Authenticity::MacMissing)?;
         if data_len > self.buffer.len() {
@@ -125,21 +123,30 @@ impl Incoming<'_> {
         }
         self.decrypt(cipher, iv, block_len);
 
-        // CRC and padding lie in the last bytes: gather them, together with the data among them.
-        let end_len = self.len.min(crc.len() + block_len);
-        let start = self.len - end_len;
-        if start > self.buffer.len() {
+        let last = self.len - crc.len();
+        let first = last.saturating_sub(block_len);
+        if first > self.buffer.len() {
             return Err(Malformed::TooLong.into());
         }
-        let mut end = Zeroizing::new([0; 4 + MAX_BLOCK]);
-        let end = end.get_mut(..end_len).unwrap_or_default();
-        self.copy_out(start, end);
-        let before = self.buffer.get(..start).unwrap_or_default();
+        // If it is known where the data end, whether they could end elsewhere is of no interest.
+        let (first, last) = match length {
+            DataLength::Exactly(len) => (first.max(len), last.min(len)),
+            DataLength::Believed(_) | DataLength::MultipleOf(_) => (first, last),
+        };
+        if first > last {
+            return Err(Authenticity::CrcWrong.into());
+        }
+        let before = self.buffer.get(..first).ok_or(Malformed::TooLong)?;
+        // CRC and padding lie in the last bytes: gather them, together with the data among them.
+        let mut end = Wiped::<{ 4 + MAX_BLOCK }>::default();
+        let end = end.get_mut(..self.len - first).unwrap_or_default();
+        self.copy_out(first, end);
 
         let running = crc.begin(before);
-        let fitting = (0..=end_len - crc.len())
-            .filter(|cut| crc_at(crc, &running, end, *cut, block_len))
-            .map(|cut| start + cut);
+        let fitting = (first..=last).filter(|len| {
+            let cut = len.saturating_sub(first);
+            crc_at(crc, &running, end, cut, block_len)
+        });
         let data_len = the_end(fitting, length)?;
         if data_len > self.buffer.len() {
             return Err(Malformed::TooLong.into());
@@ -149,12 +156,17 @@ impl Incoming<'_> {
     }
 
     fn decrypt(&mut self, cipher: &Cipher, iv: &mut Iv, block_len: usize) {
-        let in_buffer = self.len.min(self.buffer.len()) / block_len * block_len;
+        let mut scratch = Wiped::<{ MAX_BLOCK + TAIL }>::default();
+        let in_buffer = if self.len <= scratch.len() {
+            // Short enough to be deciphered in one go.
+            0
+        } else {
+            self.len.min(self.buffer.len()) / block_len * block_len
+        };
         if let Some(blocks @ [_, ..]) = self.buffer.get_mut(..in_buffer) {
             cipher.cbc_decrypt(iv, blocks);
         }
         // The block that lies across the border, and the tail.
-        let mut scratch = Zeroizing::new([0; MAX_BLOCK + TAIL]);
         if let Some(scratch @ [_, ..]) = scratch.get_mut(..self.len - in_buffer) {
             self.copy_out(in_buffer, scratch);
             cipher.cbc_decrypt(iv, scratch);
@@ -176,17 +188,8 @@ impl Incoming<'_> {
 
     /// Leaves nothing in the buffer that is not data.
     fn wipe_after(&mut self, data_len: usize) {
-        if let Some(rest) = self.buffer.get_mut(data_len..) {
-            rest.fill(0);
-        }
-        self.tail.zeroize();
-    }
-}
-
-/// As many bytes as there are and there is room for.
-fn copy(from: &[u8], to: &mut [u8]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
+        wipe(self.buffer.get_mut(data_len..).unwrap_or_default());
+        wipe(self.tail);
     }
 }
 
@@ -237,6 +240,8 @@ fn crc_at(crc: ReplyCrc, before: &Running, end: &[u8], cut: usize, block_len: us
     }
     let mut running = before.clone();
     running.update(data);
+    let found = found.iter().rev();
+    let found = found.fold(0, |value, byte| value << 8 | u32::from(*byte));
     // A CRC is no secret once the reply is here, and no key: timing tells nothing of use.
-    running.finish().get(..crc.len()) == Some(found)
+    running.finish() == found
 }

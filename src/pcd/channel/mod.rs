@@ -122,6 +122,7 @@ pub(in crate::pcd) enum Channel {
 
 impl Channel {
     /// The channel that a handshake has opened.
+    #[inline]
     pub(in crate::pcd) fn new(key: &SessionKey) -> Self {
         match key.messaging() {
             Messaging::D40 => Self::D40(D40::new(key.key())),
@@ -171,20 +172,23 @@ impl Channel {
         }
     }
 
-    /// Protects a request. From here on the channel's state counts on it being sent.
+    /// Protects a request, which becomes `sealed`. From here on the channel's state counts on it being
+    /// sent.
     pub(in crate::pcd) fn seal(
         &mut self,
         request: Request<'_>,
         protection: RequestProtection<'_>,
-    ) -> Result<Sealed, Misuse> {
+        sealed: &mut Sealed,
+    ) -> Result<(), Misuse> {
         match (self, protection) {
-            (Self::Lost, _) => Err(Misuse::SessionLost),
-            (Self::Open, RequestProtection::Plain) => Ok(Sealed::clear(request.data.len(), &[])),
+            (Self::Lost, _) => return Err(Misuse::SessionLost),
+            (Self::Open, RequestProtection::Plain) => sealed.clear(request.data.len(), &[]),
             // In clear without a session a key or a setting would be there for all to see.
-            (Self::Open, _) => Err(Misuse::NotAuthenticated),
-            (Self::D40(d40), protection) => Ok(d40.seal(request, protection)),
-            (Self::Ev1(ev1), protection) => Ok(ev1.seal(request, protection)),
+            (Self::Open, _) => return Err(Misuse::NotAuthenticated),
+            (Self::D40(d40), protection) => d40.seal(request, protection, sealed),
+            (Self::Ev1(ev1), protection) => ev1.seal(request, protection, sealed),
         }
+        Ok(())
     }
 
     /// Puts the next bytes of a protected request into `out`; returns how many.
@@ -234,7 +238,7 @@ impl Channel {
     pub(in crate::pcd) fn open(
         &mut self,
         protection: ReplyProtection,
-        mut incoming: Incoming<'_>,
+        incoming: &mut Incoming<'_>,
     ) -> Result<usize, ErrorKind> {
         self.check(protection)?;
         match self {

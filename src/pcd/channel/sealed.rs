@@ -4,9 +4,8 @@
 //! goes out; enciphered requests are enciphered block by block on the way. So a request of any
 //! length needs no buffer but the frame's own and one block.
 
-use zeroize::ZeroizeOnDrop;
-
 use super::Padding;
+use crate::pcd::bytes::{Wiped, copy};
 use crate::pcd::crypto::cipher::{Iv, MAX_BLOCK};
 
 /// Two CRC32 and a block of padding.
@@ -14,74 +13,76 @@ const MAX_TRAILER: usize = 4 + 4 + MAX_BLOCK;
 
 /// What is left to send of a protected request. Of this only the trailer tells of the data in clear;
 /// the rest is lengths, and ciphertext that goes out.
-#[derive(ZeroizeOnDrop)]
 pub(in crate::pcd) struct Sealed {
-    trailer: [u8; MAX_TRAILER],
-    #[zeroize(skip)]
+    trailer: Wiped<MAX_TRAILER>,
     trailer_len: usize,
-    #[zeroize(skip)]
     data_len: usize,
     /// How much of `data ‖ trailer` has been taken.
-    #[zeroize(skip)]
     position: usize,
     /// D40 keeps its chaining value here, as it lives for one operation only.
-    #[zeroize(skip)]
     pub(super) iv: Iv,
     /// Ciphertext of a block that did not fit into the frame.
-    #[zeroize(skip)]
     carry: [u8; MAX_BLOCK],
-    #[zeroize(skip)]
     carry_from: usize,
-    #[zeroize(skip)]
     carry_to: usize,
-    #[zeroize(skip)]
     enciphered: bool,
 }
 
 impl Sealed {
-    /// Data in clear, with a MAC or nothing behind it.
-    pub(super) fn clear(data_len: usize, mac: &[u8]) -> Self {
-        Self::new(data_len, [mac, &[]], false)
-    }
-
-    /// Data to be enciphered, with CRCs and padding behind them.
-    pub(super) fn enciphered(
-        data_len: usize,
-        crcs: [&[u8]; 2],
-        padding: Padding,
-        block_len: usize,
-    ) -> Self {
-        let mut sealed = Self::new(data_len, crcs, true);
-        if padding == Padding::Marked {
-            sealed.push(0x80);
-        }
-        while !(sealed.data_len + sealed.trailer_len).is_multiple_of(block_len) {
-            sealed.push(0);
-        }
-        sealed
-    }
-
-    fn new(data_len: usize, parts: [&[u8]; 2], enciphered: bool) -> Self {
-        let mut trailer = [0; MAX_TRAILER];
-        let mut trailer_len = 0;
-        for part in parts {
-            for (to, from) in trailer.iter_mut().skip(trailer_len).zip(part) {
-                *to = *from;
-            }
-            trailer_len += part.len();
-        }
-        debug_assert!(trailer_len <= MAX_TRAILER);
+    /// Nothing to send.
+    pub(in crate::pcd) const fn empty() -> Self {
         Self {
-            trailer,
-            trailer_len,
-            data_len,
+            trailer: Wiped::new([0; MAX_TRAILER]),
+            trailer_len: 0,
+            data_len: 0,
             position: 0,
             iv: Iv::ZERO,
             carry: [0; MAX_BLOCK],
             carry_from: 0,
             carry_to: 0,
-            enciphered,
+            enciphered: false,
         }
+    }
+
+    /// Becomes data in clear, with a MAC or nothing behind it.
+    #[inline]
+    pub(super) fn clear(&mut self, data_len: usize, mac: &[u8]) {
+        self.begin(data_len, [mac, &[]], false);
+    }
+
+    /// Becomes data to be enciphered, with CRCs and padding behind them.
+    pub(super) fn enciphered(
+        &mut self,
+        data_len: usize,
+        crcs: [&[u8]; 2],
+        padding: Padding,
+        block_len: usize,
+    ) {
+        self.begin(data_len, crcs, true);
+        if padding == Padding::Marked {
+            self.push(0x80);
+        }
+        let len = self.data_len + self.trailer_len;
+        self.trailer_len += len.next_multiple_of(block_len) - len;
+        debug_assert!(self.trailer_len <= MAX_TRAILER);
+    }
+
+    #[inline]
+    fn begin(&mut self, data_len: usize, parts: [&[u8]; 2], enciphered: bool) {
+        *self.trailer = [0; MAX_TRAILER];
+        self.trailer_len = 0;
+        self.data_len = data_len;
+        self.position = 0;
+        self.iv = Iv::ZERO;
+        self.carry_from = 0;
+        self.carry_to = 0;
+        self.enciphered = enciphered;
+        for part in parts {
+            let room = self.trailer.get_mut(self.trailer_len..);
+            copy(part, room.unwrap_or_default());
+            self.trailer_len += part.len();
+        }
+        debug_assert!(self.trailer_len <= MAX_TRAILER);
     }
 
     fn push(&mut self, byte: u8) {
@@ -102,18 +103,15 @@ impl Sealed {
     fn fill(&mut self, data: &[u8], out: &mut [u8]) {
         let rest_of_data = data.get(self.position..).unwrap_or_default();
         let (from_data, from_trailer) = out.split_at_mut(rest_of_data.len().min(out.len()));
-        for (to, from) in from_data.iter_mut().zip(rest_of_data) {
-            *to = *from;
-        }
+        copy(rest_of_data, from_data);
         self.position += from_data.len();
         let taken = self.position - self.data_len.min(self.position);
-        for (to, from) in from_trailer.iter_mut().zip(self.trailer.iter().skip(taken)) {
-            *to = *from;
-        }
+        copy(self.trailer.get(taken..).unwrap_or_default(), from_trailer);
         self.position += from_trailer.len();
     }
 
     /// The next bytes of a request in clear; returns how many.
+    #[inline]
     pub(super) fn take_clear(&mut self, data: &[u8], out: &mut [u8]) -> usize {
         let len = out.len().min(self.remaining());
         let (out, _) = out.split_at_mut(len);
@@ -121,13 +119,13 @@ impl Sealed {
         len
     }
 
-    /// The next bytes of any request; `encipher` enciphers whole blocks in place.
+    /// The next bytes of any request; `encipher` enciphers whole blocks in place, two runs of them.
     pub(super) fn take(
         &mut self,
         data: &[u8],
         out: &mut [u8],
         block_len: usize,
-        mut encipher: impl FnMut(&mut Iv, &mut [u8]),
+        encipher: impl FnOnce(&mut Iv, [&mut [u8]; 2]),
     ) -> usize {
         if !self.enciphered {
             return self.take_clear(data, out);
@@ -135,28 +133,23 @@ impl Sealed {
         let len = out.len().min(self.remaining());
         let (out, _) = out.split_at_mut(len);
         let (carried, out) = out.split_at_mut((self.carry_to - self.carry_from).min(len));
-        for (to, from) in carried
-            .iter_mut()
-            .zip(self.carry.iter().skip(self.carry_from))
-        {
-            *to = *from;
-        }
+        copy(
+            self.carry.get(self.carry_from..).unwrap_or_default(),
+            carried,
+        );
         self.carry_from += carried.len();
 
         let (blocks, rest) = out.split_at_mut(out.len() / block_len * block_len);
         self.fill(data, blocks);
-        if !blocks.is_empty() {
-            encipher(&mut self.iv, blocks);
+        let mut block = [0; MAX_BLOCK];
+        let last_len = if rest.is_empty() { 0 } else { block_len };
+        let last = block.get_mut(..last_len).unwrap_or_default();
+        self.fill(data, last);
+        if !(blocks.is_empty() && last.is_empty()) {
+            encipher(&mut self.iv, [blocks, last]);
         }
         if !rest.is_empty() {
-            let mut block = [0; MAX_BLOCK];
-            if let Some(block) = block.get_mut(..block_len) {
-                self.fill(data, block);
-                encipher(&mut self.iv, block);
-            }
-            for (to, from) in rest.iter_mut().zip(block) {
-                *to = from;
-            }
+            copy(&block, rest);
             self.carry = block;
             self.carry_from = rest.len();
             self.carry_to = block_len;

@@ -109,7 +109,7 @@ use crate::wire::{CommandCode, WireError, Writer};
 pub(in crate::pcd) use contract::{Command, FileCommand};
 
 /// A key of 24 bytes and its version: the longest parameters that are made and not given.
-pub type Scratch = zeroize::Zeroizing<[u8; 25]>;
+pub type Scratch = crate::pcd::bytes::Wiped<25>;
 
 /// What a command is to the exchange. The traits are public in a private place: they occur in
 /// the bounds of [`crate::Exchange`], and nobody outside can name or implement them.

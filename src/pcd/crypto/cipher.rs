@@ -5,14 +5,16 @@
 
 use aes::Aes128;
 use cbc::cipher::{
-    Array, Block, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure,
-    BlockCipherEncrypt, BlockModeDecrypt as _, BlockModeEncrypt as _, BlockSizeUser,
-    InnerIvInit as _, IvState as _, KeyInit, array::ArraySize,
+    Array, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt,
+    BlockModeDecrypt as _, BlockSizeUser, InnerIvInit as _, IvState as _, KeyInit,
+    array::ArraySize,
 };
 use des::{Des, TdesEde2, TdesEde3};
-use zeroize::{Zeroize as _, ZeroizeOnDrop};
+use zeroize::optimization_barrier;
 
+use super::cmac::Subkeys;
 use super::work::{CbcDirection, CbcWork};
+use crate::pcd::bytes::{copy, wipe};
 use crate::pcd::key::Key;
 use crate::wire::KeyType;
 
@@ -20,7 +22,7 @@ use crate::wire::KeyType;
 pub(in crate::pcd) const MAX_BLOCK: usize = 16;
 
 /// CBC chaining value; a cipher with 8-byte blocks uses the first half.
-#[derive(Clone, Default, PartialEq, Eq, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq)]
 pub(in crate::pcd) struct Iv([u8; MAX_BLOCK]);
 
 impl Iv {
@@ -35,25 +37,20 @@ impl Iv {
     /// From at most a block's bytes.
     pub(in crate::pcd) fn from_slice(bytes: &[u8]) -> Self {
         let mut iv = Self::ZERO;
-        for (to, from) in iv.0.iter_mut().zip(bytes) {
-            *to = *from;
-        }
+        copy(bytes, &mut iv.0);
         iv
     }
 
-    fn load<N: ArraySize>(&self) -> Array<u8, N> {
-        let mut block = Array::default();
-        for (to, from) in block.iter_mut().zip(self.0) {
-            *to = from;
-        }
-        block
+    /// As the block that a cipher takes.
+    fn block<N: ArraySize>(&mut self) -> Option<&mut Array<u8, N>> {
+        Array::slice_as_chunks_mut(&mut self.0).0.first_mut()
     }
+}
 
-    fn store<N: ArraySize>(&mut self, mut block: Array<u8, N>) {
-        for (to, from) in self.0.iter_mut().zip(&block) {
-            *to = *from;
-        }
-        block.zeroize();
+impl Drop for Iv {
+    #[inline]
+    fn drop(&mut self) {
+        wipe(&mut self.0);
     }
 }
 
@@ -89,8 +86,8 @@ impl Drop for Cipher {
     /// was moved here, parts of schedules that had been on the stack may have come along.
     fn drop(&mut self) {
         self.0 = Schedule::Gone([0; ROOM]);
-        if let Schedule::Gone(room) = &mut self.0 {
-            room.zeroize();
+        if let Schedule::Gone(room) = &self.0 {
+            optimization_barrier(room);
         }
     }
 }
@@ -114,12 +111,12 @@ impl Cipher {
     pub(crate) fn new(key: &Key) -> Self {
         #[cfg(test)]
         testing::count_schedule();
-        Self(match key.key_type() {
-            KeyType::Des => Schedule::Des(schedule(key)),
-            KeyType::TwoKey3Des => Schedule::TwoKey3Des(schedule(key)),
-            KeyType::ThreeKey3Des => Schedule::ThreeKey3Des(schedule(key)),
-            KeyType::Aes => Schedule::Aes(schedule(key)),
-        })
+        match key.key_type() {
+            KeyType::Des => Self(Schedule::Des(schedule(key))),
+            KeyType::TwoKey3Des => Self(Schedule::TwoKey3Des(schedule(key))),
+            KeyType::ThreeKey3Des => Self(Schedule::ThreeKey3Des(schedule(key))),
+            KeyType::Aes => Self(Schedule::Aes(schedule(key))),
+        }
     }
 
     /// Length of a block in bytes.
@@ -132,6 +129,11 @@ impl Cipher {
 
     /// Encrypts whole blocks in place.
     pub(in crate::pcd) fn cbc_encrypt(&self, iv: &mut Iv, data: &mut [u8]) {
+        self.cbc_encrypt_both(iv, [data, &mut []]);
+    }
+
+    /// The same with two runs of whole blocks, one chain: to get at a cipher is not for nothing.
+    pub(in crate::pcd) fn cbc_encrypt_both(&self, iv: &mut Iv, data: [&mut [u8]; 2]) {
         with_cipher!(self, encrypt(iv, data));
     }
 
@@ -148,12 +150,8 @@ impl Cipher {
 
     /// The same with the joined `parts` and the end of a CMAC: K1 goes into the last block if it is
     /// whole, otherwise a mark and K2.
-    pub(in crate::pcd) fn cmac_absorb(
-        &self,
-        iv: &mut Iv,
-        parts: &[&[u8]],
-        subkeys: [&[u8; MAX_BLOCK]; 2],
-    ) {
+    #[inline]
+    pub(in crate::pcd) fn cmac_absorb(&self, iv: &mut Iv, parts: &[&[u8]], subkeys: &Subkeys) {
         with_cipher!(self, absorb(iv, parts, Some(subkeys)));
     }
 
@@ -182,37 +180,64 @@ impl Cipher {
 }
 
 /// Takes as many of the key's bytes as the cipher wants.
+#[inline]
 fn schedule<C: KeyInit>(key: &Key) -> C {
     let mut bytes = cbc::cipher::Key::<C>::default();
-    for (to, from) in bytes.iter_mut().zip(key.cipher_bytes()) {
-        *to = *from;
-    }
+    copy(key.cipher_bytes(), &mut bytes);
     let cipher = C::new(&bytes);
-    bytes.zeroize();
+    wipe(&mut bytes);
     cipher
 }
 
-fn encrypt<C: BlockCipherEncrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
-    let (blocks, rest) = Array::slice_as_chunks_mut(data);
-    debug_assert!(rest.is_empty(), "whole blocks only");
-    let mut mode = cbc::Encryptor::inner_iv_init(cipher, &iv.load());
-    mode.encrypt_blocks(blocks);
-    iv.store(mode.iv_state());
+/// CBC encryption, inside the cipher's own loop.
+struct Encrypt<'a, N: ArraySize> {
+    state: &'a mut Array<u8, N>,
+    data: [&'a mut [u8]; 2],
+}
+
+impl<N: ArraySize> BlockSizeUser for Encrypt<'_, N> {
+    type BlockSize = N;
+}
+
+impl<N: ArraySize> BlockCipherEncClosure for Encrypt<'_, N> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = N>>(self, backend: &B) {
+        // A value of its own, so that it can stay in registers.
+        let mut state = self.state.clone();
+        for data in self.data {
+            let (blocks, rest) = Array::<u8, N>::slice_as_chunks_mut(data);
+            debug_assert!(rest.is_empty(), "whole blocks only");
+            for block in blocks {
+                add(state.iter_mut(), block);
+                backend.encrypt_block((&mut state).into());
+                *block = state.clone();
+            }
+        }
+        *self.state = state;
+    }
+}
+
+fn encrypt<C: BlockCipherEncrypt>(cipher: &C, iv: &mut Iv, data: [&mut [u8]; 2]) {
+    if let Some(state) = iv.block() {
+        cipher.encrypt_with_backend(Encrypt { state, data });
+    }
 }
 
 fn decrypt<C: BlockCipherDecrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
     let (blocks, rest) = Array::slice_as_chunks_mut(data);
     debug_assert!(rest.is_empty(), "whole blocks only");
-    let mut mode = cbc::Decryptor::inner_iv_init(cipher, &iv.load());
-    mode.decrypt_blocks(blocks);
-    iv.store(mode.iv_state());
+    if let Some(state) = iv.block() {
+        let mut mode = cbc::Decryptor::inner_iv_init(cipher, state);
+        mode.decrypt_blocks(blocks);
+        *state = mode.iv_state();
+    }
 }
 
 /// CBC-MAC over joined parts, inside the cipher's own loop: no dispatch and no copy for each block.
 struct Absorb<'a, N: ArraySize> {
     state: &'a mut Array<u8, N>,
     parts: &'a [&'a [u8]],
-    subkeys: Option<[&'a [u8; MAX_BLOCK]; 2]>,
+    subkeys: Option<&'a Subkeys>,
 }
 
 impl<N: ArraySize> BlockSizeUser for Absorb<'_, N> {
@@ -250,10 +275,12 @@ impl<N: ArraySize> BlockCipherEncClosure for Absorb<'_, N> {
             fill = last.len();
         }
         match self.subkeys {
-            Some([k1, _]) if fill == N::USIZE => add(state.iter_mut(), k1),
-            Some([_, k2]) => {
-                add(state.iter_mut().skip(fill), &[0x80]);
-                add(state.iter_mut(), k2);
+            Some(subkeys) => {
+                let complete = fill == N::USIZE;
+                if !complete {
+                    add(state.iter_mut().skip(fill), &[0x80]);
+                }
+                add(state.iter_mut(), subkeys.for_last(complete));
             }
             None if fill == 0 => return,
             None => {}
@@ -275,29 +302,28 @@ fn absorb<C: BlockCipherEncrypt>(
     cipher: &C,
     iv: &mut Iv,
     parts: &[&[u8]],
-    subkeys: Option<[&[u8; MAX_BLOCK]; 2]>,
+    subkeys: Option<&Subkeys>,
 ) {
-    let mut state = iv.load();
-    cipher.encrypt_with_backend(Absorb {
-        state: &mut state,
-        parts,
-        subkeys,
-    });
-    iv.store(state);
+    if let Some(state) = iv.block() {
+        cipher.encrypt_with_backend(Absorb {
+            state,
+            parts,
+            subkeys,
+        });
+    }
 }
 
 fn send<C: BlockCipherDecrypt>(cipher: &C, iv: &mut Iv, data: &mut [u8]) {
     let (blocks, rest) = Array::slice_as_chunks_mut(data);
     debug_assert!(rest.is_empty(), "whole blocks only");
-    let mut previous: Block<C> = iv.load();
+    let Some(previous) = iv.block::<C::BlockSize>() else {
+        return;
+    };
     for block in blocks {
-        for (byte, previous) in block.iter_mut().zip(&previous) {
-            *byte ^= previous;
-        }
+        add(block.iter_mut(), previous);
         cipher.decrypt_block(block);
-        previous = block.clone();
+        previous.clone_from(block);
     }
-    iv.store(previous);
 }
 
 /// How many key schedules this thread has set up.

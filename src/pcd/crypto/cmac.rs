@@ -3,18 +3,22 @@
 //! EV1 starts each CMAC where the last one ended instead of at zero, which the `cmac` crate
 //! cannot do; with an IV of zero both agree, and the tests hold one against the other.
 
-use zeroize::ZeroizeOnDrop;
-
 use super::cipher::{Cipher, Iv, MAX_BLOCK};
+use crate::pcd::bytes::{Wiped, copy};
 
 /// The two subkeys of a key, made once a session.
-#[derive(ZeroizeOnDrop)]
 pub(in crate::pcd) struct Subkeys {
-    k1: [u8; MAX_BLOCK],
-    k2: [u8; MAX_BLOCK],
+    k1: Wiped<MAX_BLOCK>,
+    k2: Wiped<MAX_BLOCK>,
 }
 
 impl Subkeys {
+    /// Before there are any.
+    pub(in crate::pcd) const NONE: Self = Self {
+        k1: Wiped::new([0; MAX_BLOCK]),
+        k2: Wiped::new([0; MAX_BLOCK]),
+    };
+
     /// K1 and K2 of SP 800-38B, 6.1.
     pub(in crate::pcd) fn new(cipher: &Cipher) -> Self {
         let len = cipher.block_len();
@@ -31,7 +35,8 @@ impl Subkeys {
     }
 
     /// The one that goes into a last block, `complete` or padded.
-    pub(in crate::pcd) const fn for_last(&self, complete: bool) -> &[u8; MAX_BLOCK] {
+    #[inline]
+    pub(in crate::pcd) fn for_last(&self, complete: bool) -> &[u8; MAX_BLOCK] {
         if complete { &self.k1 } else { &self.k2 }
     }
 
@@ -42,25 +47,24 @@ impl Subkeys {
 }
 
 /// Doubling in GF(2^64) or GF(2^128), in constant time: the top bit of a secret decides.
-fn double(block: &[u8]) -> [u8; MAX_BLOCK] {
-    let mut out = [0; MAX_BLOCK];
+fn double(block: &[u8]) -> Wiped<MAX_BLOCK> {
+    let mut out = Wiped::default();
     if let Ok(block) = block.try_into() {
         let value = u64::from_be_bytes(block);
         let doubled = (value << 1) ^ (0x1B & 0_u64.wrapping_sub(value >> 63));
-        for (to, from) in out.iter_mut().zip(doubled.to_be_bytes()) {
-            *to = from;
-        }
+        copy(&doubled.to_be_bytes(), &mut *out);
     } else if let Ok(block) = block.try_into() {
         let value = u128::from_be_bytes(block);
         let doubled = (value << 1) ^ (0x87 & 0_u128.wrapping_sub(value >> 127));
-        out = doubled.to_be_bytes();
+        *out = doubled.to_be_bytes();
     }
     out
 }
 
 /// Replaces `iv` by the CMAC, started at `iv`, over the joined `parts`.
+#[inline]
 pub(in crate::pcd) fn cmac(cipher: &Cipher, subkeys: &Subkeys, iv: &mut Iv, parts: &[&[u8]]) {
-    cipher.cmac_absorb(iv, parts, [&subkeys.k1, &subkeys.k2]);
+    cipher.cmac_absorb(iv, parts, subkeys);
 }
 
 #[cfg(test)]

@@ -88,9 +88,11 @@ pub(in crate::pcd) fn run<M: Machine, T: Transport + ?Sized>(
         let received = reply
             .get(..len)
             .ok_or_else(|| Error::unknown(command, Malformed::TooLong))?;
-        match machine.step(received)? {
-            Step::Transmit(next) => outgoing = next,
-            Step::Done(output) => return Ok(output),
+        match machine.step(received) {
+            Ok(Step::Transmit(next)) => outgoing = next,
+            // Not by `?`, which would move a whole session once more.
+            Ok(Step::Done(output)) => return Ok(output),
+            Err(error) => return Err(error.into()),
         }
     }
 }
