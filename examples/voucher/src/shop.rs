@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::issue::{Desk, IssueError};
 use crate::keys::{Holder, SoftHolder, TokenError, TokenHolder, TokenSpec};
 use crate::scheme::{self, AID};
-use crate::service::{Config, KnownTerminal};
+use crate::service::{Config, Till};
 use crate::terminal::Terminal;
 
 /// Why there is no shop.
@@ -86,12 +86,11 @@ impl Shop {
     pub fn config(&self) -> Result<Config, ShopError> {
         let mut terminals = HashMap::new();
         for (place, (name, modes)) in self.terminals.iter().enumerate() {
-            let key_id = Self::key_id(place);
-            let modes = *modes;
-            terminals.insert(
-                TerminalId::new(name.as_bytes())?,
-                KnownTerminal { key_id, modes },
-            );
+            let till = Till {
+                key_id: Self::key_id(place),
+                grants: vec![self.desk.scheme().grant(*modes)],
+            };
+            terminals.insert(TerminalId::new(name.as_bytes())?, till);
         }
         Ok(Config::new(self.base_key(), terminals))
     }
