@@ -253,6 +253,51 @@ async fn the_key_holder_is_slow() {
     assert_eq!(bench.on_card(), (VOUCHERS, 0));
 }
 
+/// The health page is open to all. However often it is asked, there is a place for a tap.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_questions_for_health() {
+    let bad = Bad {
+        inner: holder(),
+        down: Arc::default(),
+        slow: Duration::from_millis(100),
+    };
+    let bench = Bench::with(
+        |config| {
+            config.deadline = Duration::from_secs(2);
+            config.at_once = 2;
+        },
+        Arc::new(bad),
+    )
+    .await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let mut stranger = bench.terminal("till-1");
+        asking.spawn(async move { stranger.client().get("/health").await.is_ok() });
+    }
+    // The first has been answered: all are on their way.
+    assert!(asking.join_next().await.unwrap().unwrap());
+    let mut till = bench.terminal("till-0");
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+    assert!(!asking.is_empty(), "the test asks for too little");
+}
+
+/// Two terminals with one initial key could speak for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_each_terminal() {
+    let shop = voucher::shop::Shop::of(desk(), &TILLS).unwrap();
+    let mut config = shop.config().unwrap();
+    for till in config.terminals.values_mut() {
+        till.key_id = *b"the same";
+    }
+    let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let audit = voucher::service::Audit::new(std::io::sink());
+    let started = voucher::service::start(config, holder(), audit, anywhere).await;
+    let error = started.err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_bodies() {
     let bench = Bench::new().await;
@@ -455,8 +500,8 @@ impl Link for Guessing {
 impl Transport for Guessing {
     fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {
         let len = self.0.exchange(command, reply)?;
-        // The answer to the token is the only one of this length.
-        if len == 18 {
+        // The answer to the token is the only one of this length that is the last.
+        if len == 18 && reply[17] == 0x00 {
             reply[0] ^= 1;
         }
         Ok(len)
@@ -517,6 +562,44 @@ async fn a_graceful_stop() {
         .unwrap()
         .unwrap();
     assert!(till.client().get("/health").await.is_err());
+}
+
+/// A card has done a script and its receipt is on the way: the service waits for it. Which receipts have
+/// not come stands in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_receipts() {
+    let bench = Bench::with(|config| config.patience = Duration::from_secs(2), holder()).await;
+    let mut till = bench.terminal("till-0");
+    let mut scripts = Vec::new();
+    for _ in 0..2 {
+        let mut link = bench.link();
+        let waiting = till.challenge(Mode::Script, one(), &mut link).unwrap();
+        let message = waiting.message().unwrap();
+        let reply = till.client().post("/v1/taps", &message).await.unwrap();
+        let mut room = [0; 512];
+        let mut player = waiting.script(&reply.body, &mut room).unwrap();
+        player.play(&mut link).unwrap();
+        let receipt = player.into_receipt().unwrap().to_vec();
+        scripts.push((reply.tap_path("receipt").unwrap(), receipt));
+    }
+    let stopped = tokio::spawn(bench.running.stop());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!stopped.is_finished());
+    let (path, receipt) = &scripts[0];
+    let reply = till.client().post(path, receipt).await.unwrap();
+    assert!(reply.verdict.unwrap().starts_with("done"));
+    tokio::time::timeout(Duration::from_secs(10), stopped)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let log = bench.log.text();
+    let given_up: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("event=given-up"))
+        .collect();
+    assert_eq!(given_up.len(), 1, "{log}");
+    assert!(given_up[0].contains("counter=2 outcome=unknown"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

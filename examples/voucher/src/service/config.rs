@@ -1,6 +1,6 @@
 //! What the service is told at its start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::problem::Problem;
 /// A terminal that may ask.
 #[derive(Clone, Debug)]
 pub struct Till {
-    /// The id of its initial DUKPT key.
+    /// The id of its initial DUKPT key, which is no other terminal's.
     pub key_id: [u8; 8],
     /// What it may have.
     pub grants: Vec<Grant>,
@@ -68,6 +68,12 @@ impl Config {
             unsettled: 32,
             unsettled_for: Duration::from_secs(24 * 60 * 60),
         }
+    }
+
+    /// Whether each terminal has an initial key of its own.
+    pub(super) fn no_key_is_shared(&self) -> bool {
+        let mut ids = HashSet::new();
+        self.terminals.values().all(|till| ids.insert(till.key_id))
     }
 
     /// The transport key that a message claims.

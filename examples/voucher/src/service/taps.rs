@@ -110,6 +110,8 @@ pub(super) struct Shared {
     storage: StorageKey,
     counters: Mutex<Counters>,
     permits: Arc<Semaphore>,
+    /// Held by the health page while it asks the key holder.
+    checking: tokio::sync::Mutex<()>,
     taps: Mutex<HashMap<TapId, Tap>>,
     pub(super) stopping: AtomicBool,
 }
@@ -147,6 +149,7 @@ impl Shared {
             audit,
             storage: StorageKey::new(*storage),
             counters: Mutex::default(),
+            checking: tokio::sync::Mutex::default(),
             taps: Mutex::default(),
             stopping: AtomicBool::new(false),
         })
@@ -189,6 +192,9 @@ impl Shared {
         if self.stopping.load(Ordering::Acquire) {
             return Err(stopping());
         }
+        // One at a time, whoever asks: the key holder's places are for taps.
+        let turn = tokio::time::timeout(self.config.deadline, self.checking.lock());
+        let _turn = turn.await.map_err(|_| Problem::busy())?;
         self.with_holder(|holder| Ok(holder.check()?)).await
     }
 
@@ -315,15 +321,29 @@ impl Shared {
         self.metrics.open.set(open);
     }
 
-    /// How many taps terminals are in the middle of.
+    /// How many taps terminals are in the middle of. A receipt that is still to come soon counts.
     pub(super) fn in_progress(&self) -> usize {
         self.tidy();
         let taps = self.taps();
         let open = taps.values().filter(|tap| match &tap.kind {
             Kind::Proven(_) | Kind::Remote(..) => true,
-            Kind::Script { .. } => false,
+            Kind::Script { verdict, .. } => {
+                verdict.is_none() && tap.since.elapsed() <= self.config.patience
+            }
         });
         open.count()
+    }
+
+    /// At the end: the records of scripts go with this process, and the log says of which there was no
+    /// receipt.
+    pub(super) fn give_up_all(&self) -> Result<(), Problem> {
+        let mut taps = self.taps();
+        for (_, tap) in taps.drain() {
+            if matches!(tap.kind, Kind::Script { verdict: None, .. }) {
+                self.give_up(&tap)?;
+            }
+        }
+        Ok(())
     }
 
     /// One terminal that brings no receipts must not fill the memory for all: its oldest script goes,
