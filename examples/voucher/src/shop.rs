@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use desfire_ev1::Key;
@@ -14,7 +15,10 @@ use crate::issue::{Desk, IssueError};
 use crate::keys::{Holder, SoftHolder, TokenError, TokenHolder, TokenSpec};
 use crate::scheme::{self, AID};
 use crate::service::{Config, Till};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, store};
+
+/// Keys in a shop's file: the base key, then the desk's masters.
+const IN_FILE: usize = 4;
 
 /// Why there is no shop.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,9 @@ pub enum ShopError {
     /// There is no terminal of that name.
     #[error("there is no terminal {0:?}")]
     NoTerminal(String),
+    /// The shop's file.
+    #[error("the shop's file: {0}")]
+    File(#[from] std::io::Error),
 }
 
 /// The keys of a shop: masters at the desk, the base key of the terminals' transport keys.
@@ -65,6 +72,37 @@ impl Shop {
                 .map(|(name, modes)| ((*name).to_owned(), *modes))
                 .collect(),
         })
+    }
+
+    /// With the keys in this file, which only its owner can read; made with new ones if there is none.
+    ///
+    /// # Errors
+    /// [`ShopError::File`] if it cannot be read or written, or is none.
+    pub fn in_file(path: &Path, terminals: &[(&str, Modes)]) -> Result<Self, ShopError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut fresh = Zeroizing::new(vec![0; IN_FILE * 16]);
+                getrandom::fill(&mut fresh).map_err(IssueError::from)?;
+                store(path, &fresh)?;
+                fresh
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (keys, rest) = bytes.as_chunks::<16>();
+        let [base_key, masters @ ..] = keys else {
+            return Err(std::io::Error::from(std::io::ErrorKind::InvalidData).into());
+        };
+        match masters.try_into() {
+            Ok(masters) if rest.is_empty() => {
+                let masters: &[[u8; 16]; IN_FILE - 1] = masters;
+                let mut shop =
+                    Self::of(Arc::new(Desk::of(masters.map(Zeroizing::new))?), terminals)?;
+                shop.base_key = Zeroizing::new(*base_key);
+                Ok(shop)
+            }
+            _ => Err(std::io::Error::from(std::io::ErrorKind::InvalidData).into()),
+        }
     }
 
     /// What the terminals' transport keys come from.
