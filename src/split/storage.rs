@@ -3,7 +3,7 @@
 use core::fmt;
 
 use aes_kw::{KeyInit as _, KwpAes128};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::error::Refusal;
 
@@ -36,12 +36,9 @@ impl StorageKey {
             return Err(Refusal::BufferTooSmall);
         }
         let kwp = KwpAes128::new(&(*self.0).into());
-        let len = kwp.unwrap_key(sealed, out).map(<[u8]>::len).ok();
-        // What does not come out whole may have come out in part.
-        len.ok_or_else(|| {
-            out.zeroize();
-            Refusal::Stored
-        })
+        kwp.unwrap_key(sealed, out)
+            .map(<[u8]>::len)
+            .map_err(|_| Refusal::Stored)
     }
 }
 
