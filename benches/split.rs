@@ -12,8 +12,9 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use desfire_ev1::split::{
-    Accepted, Answered, CbcDirection, CbcKey, Finished, Freshness, Intent, Mode, Modes, Refusal,
-    ReplayGuard, SoftKey, Tap, TerminalId, TransportKey, TransportKeyId, Waiting,
+    Accepted, Answered, CbcDirection, CbcKey, Finished, Freshness, Grant, Intent, KnownTerminal,
+    Mode, Modes, Refusal, ReplayGuard, SoftKey, Tap, TerminalId, TransportKey, TransportKeyId,
+    TransportKeys, Waiting,
 };
 use desfire_ev1::wire::{Amount, AuthScheme, FileNo, InlineBytes, KeyNo, KeyType};
 use desfire_ev1::{Authenticated, Key, Machine, Session, VirtualReader};
@@ -48,8 +49,26 @@ fn waiting(mode: Mode, reader: &mut VirtualReader) -> Waiting {
     Tap::new(session, intent, &transport()).run(reader).unwrap()
 }
 
+fn grant() -> Grant {
+    Grant {
+        aid: VirtualReader::DEMO_AID,
+        key_no: KeyNo::MASTER,
+        scheme: AuthScheme::Aes,
+        modes: Modes::all(),
+    }
+}
+
 fn answer(message: &[u8]) -> Answered {
-    let accepted = Accepted::check(message, &transport(), &Modes::all(), &mut NoGuard).unwrap();
+    let (key, grants) = (transport(), [grant()]);
+    let till = KnownTerminal {
+        id: TerminalId::new(b"till 7").unwrap(),
+        transport: TransportKeys::One {
+            id: TransportKeyId::Preshared(1),
+            key: &key,
+        },
+        grants: &grants,
+    };
+    let accepted = Accepted::check(message, &till, &mut NoGuard).unwrap();
     let mut key = SoftKey::new(&Key::aes([0; 16]));
     accepted.answer(&mut key, &mut getrandom::SysRng).unwrap()
 }
@@ -97,7 +116,7 @@ fn modes(criterion: &mut Criterion) {
     let mut reader = VirtualReader::demo();
     let tap = waiting(Mode::Proven, &mut reader);
     let challenge = tap.message().unwrap();
-    let (token, pending) = answer(&challenge).proven(0).unwrap();
+    let (token, mut pending) = answer(&challenge).proven(0).unwrap();
     let proven = tap.proven(&token).unwrap().run(&mut reader).unwrap();
     let proof = proven.message().unwrap();
     let release = pending.release(&proof, 0).unwrap();

@@ -251,12 +251,14 @@ const SPLIT_PRINTED: &[&str] = &[
     "split::BaseKey",
     "split::Dukpt",
     "split::InitialKey",
+    "split::KnownTerminal",
     "split::Message",
     "split::Record",
     "split::SoftKey",
     "split::SoftKeys",
     "split::StorageKey",
     "split::TransportKey",
+    "split::TransportKeys",
 ];
 
 /// As [`SILENT`], of `split`.
@@ -271,6 +273,7 @@ const SPLIT_SILENT: &[&str] = &[
     "split::Prove",
     "split::Proven",
     "split::Relay",
+    "split::RelayGate",
     "split::RemoteCard",
     "split::Replay",
     "split::ScriptBuilder",
@@ -292,6 +295,7 @@ const SPLIT_STRUCTURE: &[&str] = &[
     "split::Effect",
     "split::Ending",
     "split::Freshness",
+    "split::Grant",
     "split::HolderError",
     "split::Intent",
     "split::Judgement",
@@ -301,7 +305,6 @@ const SPLIT_STRUCTURE: &[&str] = &[
     "split::Mode",
     "split::Modes",
     "split::Nonces",
-    "split::PolicyFn",
     "split::Refusal",
     "split::RemoteError",
     "split::ReplayError",
@@ -601,9 +604,25 @@ fn texts(suite: Suite, data: &[u8]) -> Vec<(&'static str, String)> {
 /// Texts of everything in [`SPLIT_PRINTED`].
 fn split_texts(suite: Suite, secret: [u8; 16]) -> Vec<(&'static str, String)> {
     use desfire_ev1::split::{
-        BaseKey, Dukpt, InitialKey, Message, Record, SoftEntry, SoftKey, SoftKeys, StorageKey,
-        TransportKey,
+        BaseKey, Dukpt, InitialKey, KnownTerminal, Message, Record, SoftEntry, SoftKey, SoftKeys,
+        StorageKey, TerminalId, TransportKey, TransportKeyId, TransportKeys,
     };
+    let (base, transport) = (BaseKey::new(secret), TransportKey::new(secret));
+    let sources = [
+        TransportKeys::One {
+            id: TransportKeyId::Preshared(1),
+            key: &transport,
+        },
+        TransportKeys::Dukpt {
+            base: &base,
+            key_id: *b"fleet 01",
+        },
+    ];
+    let known = sources.map(|transport| KnownTerminal {
+        id: TerminalId::new(b"till 7").unwrap(),
+        transport,
+        grants: &[],
+    });
     let initial = InitialKey::new(secret, [0; 8]);
     let entries = [SoftEntry {
         aid: rig::AID,
@@ -621,6 +640,8 @@ fn split_texts(suite: Suite, secret: [u8; 16]) -> Vec<(&'static str, String)> {
         ("split::InitialKey", all_of(&initial)),
         ("split::Dukpt", all_of(&Dukpt::load(&initial))),
         ("split::StorageKey", all_of(&storage)),
+        ("split::TransportKeys", all_of(&sources)),
+        ("split::KnownTerminal", all_of(&known)),
         ("split::TransportKey", all_of(&TransportKey::new(secret))),
         ("split::SoftKey", all_of(&SoftKey::new(&suite.key(0)))),
         ("split::SoftKeys", all_of(&SoftKeys::new(&entries))),
@@ -635,8 +656,8 @@ fn split_texts(suite: Suite, secret: [u8; 16]) -> Vec<(&'static str, String)> {
 /// What a key holder keeps of a script that asks for a key's version.
 fn a_record(sealed: &mut [u8], storage: &desfire_ev1::split::StorageKey) -> Vec<u8> {
     use desfire_ev1::split::{
-        Accepted, Counters, Freshness, Intent, Mode, Modes, SoftKey, Tap, TerminalId, TransportKey,
-        TransportKeyId,
+        Accepted, Counters, Freshness, Grant, Intent, KnownTerminal, Mode, Modes, SoftKey, Tap,
+        TerminalId, TransportKey, TransportKeyId, TransportKeys,
     };
     use desfire_ev1::wire::{AuthScheme, InlineBytes, KeyType};
     let mut reader = desfire_ev1::VirtualReader::demo();
@@ -658,7 +679,21 @@ fn a_record(sealed: &mut [u8], storage: &desfire_ev1::split::StorageKey) -> Vec<
         .unwrap();
     let waiting = Tap::new(session, intent, &key).run(&mut reader).unwrap();
     let message = waiting.message().unwrap();
-    let accepted = Accepted::check(&message, &key, &Modes::all(), &mut Counters::<1>::new());
+    let grants = [Grant {
+        aid: desfire_ev1::VirtualReader::DEMO_AID,
+        key_no: KeyNo::MASTER,
+        scheme: AuthScheme::Aes,
+        modes: Modes::all(),
+    }];
+    let till = KnownTerminal {
+        id: intent.terminal,
+        transport: TransportKeys::One {
+            id: intent.transport,
+            key: &key,
+        },
+        grants: &grants,
+    };
+    let accepted = Accepted::check(&message, &till, &mut Counters::<1>::new());
     let answered = accepted
         .unwrap()
         .answer(

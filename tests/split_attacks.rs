@@ -17,10 +17,11 @@ use cmac::{Cmac, KeyInit as _, Mac as _};
 use desfire_ev1::error::Authenticity;
 use desfire_ev1::picc::Card;
 use desfire_ev1::split::{
-    Accepted, BaseKey, Carrier, Carries, Challenge, Counters, Diversified, Dukpt, Effect, Finished,
-    Freshness, HolderError, Intent, Message, MessageError, Mode, Modes, Nonces, Pending, PolicyFn,
-    Record, Refusal, Relay, RemoteCard, ReplayGuard, SoftEntry, SoftKey, SoftKeyError, SoftKeys,
-    Stop, StorageKey, TerminalId, TransportKey, TransportKeyId, Verdict,
+    Accepted, AsyncCarrier, BaseKey, Carrier, Carries, Challenge, Counters, Diversified, Dukpt,
+    Effect, Finished, Freshness, Grant, HolderError, Intent, KnownTerminal, Message, MessageError,
+    Mode, Modes, Nonces, Pending, Policy, Record, Refusal, Relay, RelayGate, RemoteCard,
+    RemoteError, ReplayGuard, SoftEntry, SoftKey, SoftKeyError, SoftKeys, Stop, StorageKey,
+    TerminalError, TerminalId, TransportKey, TransportKeyId, TransportKeys, Verdict,
 };
 use desfire_ev1::wire::{Aid, Amount, AuthScheme, FileNo, InlineBytes, KeyNo, KeyType, Uid};
 use desfire_ev1::{Key, LinkFormat, Machine, Transport, VirtualReader};
@@ -212,7 +213,7 @@ fn no_mode_gives_it_away() {
                     assert_eq!(*kind, Authenticity::ProofWrong.into());
                 }
                 Mode::Proven => {
-                    let (token, pending) = answered.proven(0).unwrap();
+                    let (token, mut pending) = answered.proven(0).unwrap();
                     leaks_nothing(&recording, &token);
                     let proven = waiting.proven(&token).unwrap().run(&mut card).unwrap();
                     let refused = pending.release(&proven.message().unwrap(), 0);
@@ -521,16 +522,13 @@ fn frames_left_out_and_reordered() {
 #[test]
 fn other_keys_and_other_applications() {
     let mut guard = Counters::<4>::new();
-    let policy = PolicyFn(
-        |terminal: &TerminalId, key: &desfire_ev1::split::KeyRequest| {
-            let ours = terminal.as_bytes() == TERMINAL;
-            if ours && key.aid == AID && key.key_no == KeyNo::MASTER {
-                Modes::default()
-            } else {
-                Modes::empty()
-            }
-        },
-    );
+    let (key, grants) = (transport_key(), grants(Modes::default()));
+    // Till 8 has the same transport key, and nothing is granted to it: nobody should do that.
+    let other = KnownTerminal {
+        id: TerminalId::new(b"till 8").unwrap(),
+        ..till(&key, &[])
+    };
+    let books = [till(&key, &grants), other];
     let mut ask = |intent: Intent, aid: Aid| {
         let cryptogram = InlineBytes::new(&[7; 16]).unwrap();
         let challenge = Challenge {
@@ -540,7 +538,7 @@ fn other_keys_and_other_applications() {
             cryptogram,
         };
         let message = challenge.seal(&transport_key()).unwrap();
-        Accepted::check(&message, &transport_key(), &policy, &mut guard).err()
+        Accepted::check(&message, &books[..], &mut guard).err()
     };
     let good = aes(Mode::CardLocked, 1);
     let not_granted =
@@ -565,6 +563,151 @@ fn other_keys_and_other_applications() {
     assert!(not_granted(ask(aes(Mode::Proven, 1), AID)));
     // None of that has used up the counter.
     assert_eq!(ask(good, AID), None);
+}
+
+/// The books say whose a transport key is, and nothing else does.
+#[test]
+fn a_transport_key_speaks_for_its_own_terminal_only() {
+    let (one, other) = (TransportKey::new([1; 16]), TransportKey::new([2; 16]));
+    let base = BaseKey::new([0x11; 16]);
+    let grants = grants(Modes::default());
+    let name = |name: &[u8]| TerminalId::new(name).unwrap();
+    let preshared = |version, key| TransportKeys::One {
+        id: TransportKeyId::Preshared(version),
+        key,
+    };
+    let known = |id, transport| KnownTerminal {
+        id,
+        transport,
+        grants: &grants,
+    };
+    let dukpt = TransportKeys::Dukpt {
+        base: &base,
+        key_id: *b"fleet 01",
+    };
+    // The first is about to get a new key, the third has a register.
+    let books = [
+        known(name(b"one"), preshared(1, &one)),
+        known(name(b"one"), preshared(2, &other)),
+        known(name(b"other"), preshared(1, &other)),
+        known(name(b"third"), dukpt),
+    ];
+    let mut number = 0;
+    let mut ask = |terminal: &[u8], id, key: &TransportKey, books: &dyn Policy| {
+        number += 1;
+        let freshness = match id {
+            TransportKeyId::Dukpt(ksn) => ksn.counter.into(),
+            TransportKeyId::Preshared(_) => number,
+        };
+        let challenge = Challenge {
+            intent: Intent {
+                terminal: name(terminal),
+                transport: id,
+                freshness: Freshness::Counter(freshness),
+                ..aes(Mode::CardLocked, 0)
+            },
+            aid: AID,
+            format: LinkFormat::NATIVE,
+            cryptogram: InlineBytes::new(&[7; 16]).unwrap(),
+        };
+        let message = challenge.seal(key).unwrap();
+        Accepted::check(&message, books, &mut Counters::<1>::new()).err()
+    };
+    let (first, second) = (TransportKeyId::Preshared(1), TransportKeyId::Preshared(2));
+    let all = &books.as_slice();
+    let altered = Some(Refusal::Message(MessageError::Altered));
+    assert_eq!(ask(b"one", first, &one, all), None);
+    assert_eq!(ask(b"one", second, &other, all), None);
+    assert_eq!(ask(b"other", first, &other, all), None);
+    assert_eq!(ask(b"one", first, &other, all), altered);
+    assert_eq!(ask(b"other", first, &one, all), altered);
+    let unknown = Some(Refusal::UnknownTerminal);
+    assert_eq!(ask(b"other", second, &other, all), unknown);
+    assert_eq!(ask(b"nobody", first, &one, all), unknown);
+    let mut register = Dukpt::load(&base.initial_key(*b"fleet 01"));
+    let (id, key) = register.next_key().unwrap();
+    assert_eq!(ask(b"third", id, &key, all), None);
+    assert_eq!(ask(b"one", id, &key, all), unknown);
+    // A key that was derived in an HSM, for this transaction and no other.
+    let derived = known(name(b"third"), TransportKeys::One { id, key: &key });
+    assert_eq!(ask(b"third", id, &key, &derived), None);
+    let (next, next_key) = register.next_key().unwrap();
+    assert_eq!(ask(b"third", next, &next_key, &derived), unknown);
+    // Another initial key of the same fleet, in the name of the third.
+    let mut stolen = Dukpt::load(&base.initial_key(*b"fleet 02"));
+    let (id, key) = stolen.next_key().unwrap();
+    assert_eq!(ask(b"third", id, &key, all), unknown);
+    // Books that give an entry of another name, or without that key.
+    struct Careless<'k>(KnownTerminal<'k>);
+    impl Policy for Careless<'_> {
+        fn terminal(&self, _: &TerminalId, _: TransportKeyId) -> Option<KnownTerminal<'_>> {
+            Some(self.0)
+        }
+    }
+    let careless = Careless(known(name(b"one"), preshared(1, &one)));
+    assert_eq!(ask(b"one", first, &one, &careless), None);
+    assert_eq!(ask(b"other", first, &one, &careless), unknown);
+    assert_eq!(ask(b"one", second, &one, &careless), unknown);
+}
+
+/// A grant is for one key, by one authentication, in its modes.
+#[test]
+fn what_is_not_granted_is_refused() {
+    let key = transport_key();
+    let granted = [
+        Grant {
+            aid: AID,
+            key_no: KeyNo::MASTER,
+            scheme: AuthScheme::Iso,
+            modes: Modes::SCRIPT,
+        },
+        Grant {
+            aid: AID,
+            key_no: KeyNo::MASTER,
+            scheme: AuthScheme::Iso,
+            modes: Modes::REMOTE,
+        },
+        Grant {
+            aid: AID,
+            key_no: KeyNo::new(1).unwrap(),
+            scheme: AuthScheme::Legacy,
+            modes: Modes::PROVEN,
+        },
+    ];
+    let mut allowed = Vec::new();
+    let mut number = 0;
+    let mut guard = Counters::<1>::new();
+    for key_no in [0, 1, 2] {
+        for scheme in [AuthScheme::Legacy, AuthScheme::Iso] {
+            for mode in [Mode::Proven, Mode::CardLocked, Mode::Script, Mode::Remote] {
+                number += 1;
+                let challenge = Challenge {
+                    intent: Intent {
+                        key_no: KeyNo::new(key_no).unwrap(),
+                        ..intent(mode, scheme, KeyType::TwoKey3Des, number)
+                    },
+                    aid: AID,
+                    format: LinkFormat::NATIVE,
+                    cryptogram: match mode {
+                        Mode::Remote => InlineBytes::EMPTY,
+                        _ => InlineBytes::new(&[7; 8]).unwrap(),
+                    },
+                };
+                let message = challenge.seal(&key).unwrap();
+                match Accepted::check(&message, &till(&key, &granted), &mut guard) {
+                    Ok(_) => allowed.push((key_no, scheme, mode)),
+                    Err(Refusal::NotGranted { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    }
+    let expected = [
+        (0, AuthScheme::Iso, Mode::Script),
+        (0, AuthScheme::Iso, Mode::Remote),
+        (1, AuthScheme::Legacy, Mode::Proven),
+    ];
+    assert_eq!(allowed, expected);
 }
 
 #[test]
@@ -599,9 +742,11 @@ fn changed_messages() {
     for index in 0..challenge.len() {
         let mut changed = challenge.to_vec();
         changed[index] ^= 1;
-        let refused = shop.accept(&changed).err().unwrap();
-        let Refusal::Message(error) = refused else {
-            panic!("{refused:?}")
+        let error = match shop.accept(&changed).err().unwrap() {
+            Refusal::Message(error) => error,
+            // The terminal's name, and which of its keys.
+            Refusal::UnknownTerminal if (11..19).contains(&index) => continue,
+            refused => panic!("{index}: {refused:?}"),
         };
         match index {
             0 => assert_eq!(
@@ -629,8 +774,8 @@ fn changed_messages() {
     }
     assert!(shop.accept(&[&challenge[..], &[0]].concat()).is_err());
     // Another terminal's key.
-    let other = TransportKey::new([1; 16]);
-    let refused = Accepted::check(&challenge, &other, &Modes::all(), &mut shop.guard).err();
+    let (other, all) = (TransportKey::new([1; 16]), grants(Modes::all()));
+    let refused = Accepted::check(&challenge, &till(&other, &all), &mut shop.guard).err();
     assert_eq!(refused, Some(Refusal::Message(MessageError::Altered)));
 
     let mut number = 10;
@@ -677,6 +822,191 @@ fn changed_messages() {
     assert!(answered.proven(0).is_err());
 }
 
+/// The messages that belong to a challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    CardLocked,
+    Token,
+    Proof,
+    Release,
+    Script,
+    Receipt,
+    Command,
+    Reply,
+}
+
+const SENT: [Sent; 8] = [
+    Sent::CardLocked,
+    Sent::Token,
+    Sent::Proof,
+    Sent::Release,
+    Sent::Script,
+    Sent::Receipt,
+    Sent::Command,
+    Sent::Reply,
+];
+
+/// A tap up to this message, which is changed on its way: what its reader says.
+fn on_its_way(
+    sent: Sent,
+    number: u64,
+    change: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> Result<(), MessageError> {
+    fn at_terminal<O>(taken: Result<O, TerminalError>) -> Result<(), MessageError> {
+        match taken {
+            Ok(_) => Ok(()),
+            Err(TerminalError::Message(error)) => Err(error),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    fn at_holder<O>(taken: Result<O, Refusal>) -> Result<(), MessageError> {
+        match taken {
+            Ok(_) => Ok(()),
+            Err(Refusal::Message(error)) => Err(error),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let mode = match sent {
+        Sent::CardLocked => Mode::CardLocked,
+        Sent::Token | Sent::Proof | Sent::Release => Mode::Proven,
+        Sent::Script | Sent::Receipt => Mode::Script,
+        Sent::Command | Sent::Reply => Mode::Remote,
+    };
+    if mode == Mode::Remote {
+        let (mut relay, accepted) = dialogue(number);
+        let mut gate = RelayGate::new(&accepted).unwrap();
+        let mut change = Some(change);
+        let mut heard = Ok(());
+        let mut card = RemoteCard::new(
+            &accepted,
+            Liar(|message: &[u8]| {
+                let change = change.take().unwrap();
+                if sent == Sent::Command {
+                    heard = at_terminal(relay.command(&change(message)));
+                    return Vec::new();
+                }
+                relay.command(message).unwrap().unwrap();
+                let reply = change(&relay.reply(Some(&[0x91, 0])).unwrap());
+                heard = gate.admit(&reply);
+                reply
+            }),
+        )
+        .unwrap();
+        let exchanged = card.exchange(&VERSION, &mut [0; 64]);
+        if sent == Sent::Reply {
+            // The card's side says the same as the gate.
+            match (exchanged, heard) {
+                (Ok(2), Ok(())) => {}
+                (Err(RemoteError::Message(error)), Err(at_gate)) => assert_eq!(error, at_gate),
+                other => panic!("{other:?}"),
+            }
+        }
+        return heard;
+    }
+    let mut shop = Shop::new(Key::aes([0; 16]));
+    let mut counter = Counter::demo();
+    let waiting = counter.tap(aes(mode, number));
+    let answered = shop.answer(&waiting.message().unwrap());
+    match mode {
+        Mode::CardLocked => {
+            let answer = answered.card_locked().unwrap();
+            at_terminal(waiting.card_locked(&change(&answer)))
+        }
+        Mode::Proven => {
+            let (token, mut pending) = answered.proven(0).unwrap();
+            if sent == Sent::Token {
+                return at_terminal(waiting.proven(&change(&token)));
+            }
+            let proven = waiting.proven(&token).unwrap().run(&mut counter).unwrap();
+            let proof = proven.message().unwrap();
+            if sent == Sent::Proof {
+                return at_holder(pending.release(&change(&proof), 0));
+            }
+            let release = pending.release(&proof, 0).unwrap();
+            at_terminal(proven.release(&change(&release)))
+        }
+        _ => {
+            let (mut script, mut record) = ([0; 512], [0; 512]);
+            let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+            let version = session.get_key_version(KeyNo::MASTER);
+            builder.expect(version, &[0]).unwrap();
+            let Finished { script, record } = builder.finish().unwrap();
+            let mut receipt = [0; 256];
+            if sent == Sent::Script {
+                return at_terminal(waiting.script(&change(script), &mut receipt).map(|_| ()));
+            }
+            let mut player = waiting.script(script, &mut receipt).unwrap();
+            player.play(&mut counter).unwrap();
+            let receipt = player.into_receipt().unwrap();
+            at_holder(record.judge(&change(receipt), &transport_key()))
+        }
+    }
+}
+
+/// Every message: an old version, another kind, a changed byte, a part, another tap's. Each is refused
+/// by its own name.
+#[test]
+fn every_message_is_refused_by_name() {
+    for sent in SENT {
+        let mut right = Vec::new();
+        let taken = on_its_way(sent, 1, |message| {
+            right = message.to_vec();
+            right.clone()
+        });
+        assert_eq!(taken, Ok(()), "{sent:?}");
+        let change = |index: usize, bits: u8| {
+            on_its_way(sent, 1, |message| {
+                let mut changed = message.to_vec();
+                changed[index] ^= bits;
+                changed
+            })
+        };
+        let kind = right[1];
+        let version = MessageError::Version {
+            expected: 1,
+            found: 3,
+        };
+        assert_eq!(change(0, 2), Err(version), "{sent:?}");
+        let other = MessageError::Kind {
+            expected: kind,
+            found: kind ^ 0x20,
+        };
+        assert_eq!(change(1, 0x20), Err(other), "{sent:?}");
+        for index in 2..right.len() {
+            let expected = match index {
+                2..10 => MessageError::MixedUp,
+                _ => MessageError::Altered,
+            };
+            assert_eq!(change(index, 1), Err(expected), "{sent:?}, byte {index}");
+        }
+        for len in [0, 1, 2, 9, 10, 25, right.len() - 1] {
+            let cut = on_its_way(sent, 1, |message| message[..len].to_vec());
+            assert!(cut.is_err(), "{sent:?}, {len}");
+        }
+        let longer = on_its_way(sent, 1, |message| [message, &[0]].concat());
+        assert_eq!(longer, Err(MessageError::Altered), "{sent:?}");
+        let mixed_up = on_its_way(sent, 2, |_| right.clone());
+        assert_eq!(mixed_up, Err(MessageError::MixedUp), "{sent:?}");
+    }
+    // Each kind at the place of every other.
+    let mut all = Vec::new();
+    for sent in SENT {
+        on_its_way(sent, 1, |message| {
+            all.push((sent, message.to_vec()));
+            message.to_vec()
+        })
+        .unwrap();
+    }
+    for sent in SENT {
+        for (other, message) in &all {
+            if sent != *other {
+                let taken = on_its_way(sent, 1, |_| message.clone());
+                assert!(matches!(taken, Err(MessageError::Kind { .. })), "{sent:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn proven_release_waits_and_expires() {
     let mut shop = Shop::new(Key::aes([0; 16]));
@@ -698,9 +1028,9 @@ fn proven_release_waits_and_expires() {
         assert_eq!(error, Some(Refusal::Stored));
     }
     assert!(Pending::unseal(&sealed, &StorageKey::new([0; 16]), &transport_key()).is_err());
-    let unsealed = Pending::unseal(&sealed, &storage, &transport_key()).unwrap();
+    let mut unsealed = Pending::unseal(&sealed, &storage, &transport_key()).unwrap();
     assert_eq!(unsealed.release(&proof, 101).err(), Some(Refusal::Expired));
-    let unsealed = Pending::unseal(&sealed, &storage, &transport_key()).unwrap();
+    let mut unsealed = Pending::unseal(&sealed, &storage, &transport_key()).unwrap();
     let release = unsealed.release(&proof, 100).unwrap();
     let mut session = proven.release(&release).unwrap();
     assert_eq!(
@@ -710,16 +1040,37 @@ fn proven_release_waits_and_expires() {
             .unwrap(),
         0
     );
-    // Another tap's proof.
+    // Another tap's proof, and messages of somebody who has not the terminal's key: the right proof is
+    // still taken, once.
     let waiting = counter.tap(aes(Mode::Proven, 2));
-    let (_, pending) = shop
-        .answer(&waiting.message().unwrap())
-        .proven(100)
-        .unwrap();
+    let challenge = waiting.message().unwrap();
+    let (token, mut pending) = shop.answer(&challenge).proven(100).unwrap();
     assert_eq!(
         pending.release(&proof, 0).err(),
         Some(Refusal::Message(MessageError::MixedUp))
     );
+    let proven = waiting.proven(&token).unwrap().run(&mut counter).unwrap();
+    let right = proven.message().unwrap();
+    for index in 0..right.len() {
+        let mut changed = right.to_vec();
+        changed[index] ^= 1;
+        let refused = pending.release(&changed, 0).err();
+        assert!(matches!(refused, Some(Refusal::Message(_))), "{index}");
+    }
+    assert!(pending.release(&right, 0).is_ok());
+    assert_eq!(pending.release(&right, 0).err(), Some(Refusal::Expired));
+    assert_eq!(pending.seal(&storage).err(), Some(Refusal::Expired));
+    // A wrong proof with the right MAC is the only one that is judged.
+    let waiting = counter.tap(aes(Mode::Proven, 3));
+    let challenge = waiting.message().unwrap();
+    let (token, mut pending) = shop.answer(&challenge).proven(100).unwrap();
+    let proven = waiting.proven(&token).unwrap().run(&mut counter).unwrap();
+    let right = proven.message().unwrap();
+    let mut guessed = right.to_vec();
+    guessed[11] ^= 1;
+    let guessed = forge(&challenge, guessed);
+    assert_eq!(pending.release(&guessed, 0).err(), Some(Refusal::NotProved));
+    assert_eq!(pending.release(&right, 0).err(), Some(Refusal::Expired));
 }
 
 #[test]
@@ -729,6 +1080,15 @@ fn dukpt_is_one_key_for_one_tap() {
     let mut guard = Counters::<4>::new();
     let mut counter = Counter::demo();
     let key = Key::aes([0; 16]);
+    let grants = grants(Modes::default());
+    let books = KnownTerminal {
+        id: TerminalId::new(TERMINAL).unwrap(),
+        transport: TransportKeys::Dukpt {
+            base: &base,
+            key_id: *b"fleet 01",
+        },
+        grants: &grants,
+    };
     let mut first = None;
     for _ in 0..3 {
         let (id, transport) = terminal.next_key().unwrap();
@@ -744,13 +1104,7 @@ fn dukpt_is_one_key_for_one_tap() {
         let tap = desfire_ev1::split::Tap::new(session, intent, &transport);
         let waiting = tap.run(&mut counter).unwrap();
         let message = waiting.message().unwrap();
-        // The holder finds the key by what the message claims.
-        let claimed = Challenge::claimed(&message).unwrap();
-        let TransportKeyId::Dukpt(claimed) = claimed.intent.transport else {
-            panic!()
-        };
-        let host = base.transport_key(claimed).unwrap();
-        let accepted = Accepted::check(&message, &host, &Modes::default(), &mut guard).unwrap();
+        let accepted = Accepted::check(&message, &books, &mut guard).unwrap();
         let answered = accepted
             .answer(&mut SoftKey::new(&key), &mut getrandom::SysRng)
             .unwrap();
@@ -760,10 +1114,9 @@ fn dukpt_is_one_key_for_one_tap() {
             .unwrap()
             .run(&mut counter)
             .unwrap();
-        first.get_or_insert((message, host));
+        first.get_or_insert(message);
     }
-    let (message, host) = first.unwrap();
-    let refused = Accepted::check(&message, &host, &Modes::default(), &mut guard).err();
+    let refused = Accepted::check(&first.unwrap(), &books, &mut guard).err();
     assert_eq!(refused, Some(Refusal::Replayed));
     // The key of a tap with another freshness.
     let (id, transport) = terminal.next_key().unwrap();
@@ -779,7 +1132,7 @@ fn dukpt_is_one_key_for_one_tap() {
         cryptogram,
     };
     let message = challenge.seal(&transport).unwrap();
-    let refused = Accepted::check(&message, &transport, &Modes::default(), &mut guard).err();
+    let refused = Accepted::check(&message, &books, &mut guard).err();
     assert_eq!(refused, Some(Refusal::CounterMismatch));
 }
 
@@ -789,7 +1142,7 @@ fn nonces_and_counters() {
         TerminalId::new(b"one").unwrap(),
         TerminalId::new(b"other").unwrap(),
     );
-    let mut nonces = Nonces::<2>::new();
+    let mut nonces = Nonces::<2, 2>::new();
     let first = nonces.issue(&one, &mut getrandom::SysRng).unwrap();
     assert_eq!(nonces.accept(&other, &first), Err(Refusal::NotFresh));
     assert_eq!(nonces.accept(&one, &first), Ok(()));
@@ -798,6 +1151,27 @@ fn nonces_and_counters() {
     let _ = nonces.issue(&one, &mut getrandom::SysRng).unwrap();
     let _ = nonces.issue(&one, &mut getrandom::SysRng).unwrap();
     assert_eq!(nonces.accept(&one, &oldest), Err(Refusal::NotFresh));
+
+    // A terminal that asks and asks pushes out its own, and no other's.
+    let kept = nonces.issue(&other, &mut getrandom::SysRng).unwrap();
+    for _ in 0..100 {
+        let _ = nonces.issue(&one, &mut getrandom::SysRng).unwrap();
+    }
+    let third = TerminalId::new(b"third").unwrap();
+    let full = nonces.issue(&third, &mut getrandom::SysRng);
+    assert_eq!(full, Err(Refusal::Full));
+    assert_eq!(nonces.accept(&other, &kept), Ok(()));
+    // Whose nonces are used leaves the place.
+    let its = nonces.issue(&third, &mut getrandom::SysRng).unwrap();
+    assert_eq!(nonces.accept(&other, &kept), Err(Refusal::NotFresh));
+    assert_eq!(nonces.accept(&other, &its), Err(Refusal::NotFresh));
+    assert_eq!(nonces.accept(&third, &its), Ok(()));
+    for full in [
+        Nonces::<0, 2>::new().issue(&one, &mut getrandom::SysRng),
+        Nonces::<2, 0>::new().issue(&one, &mut getrandom::SysRng),
+    ] {
+        assert_eq!(full, Err(Refusal::Full));
+    }
 
     let mut counters = Counters::<1>::new();
     assert_eq!(counters.accept(&one, &Freshness::Counter(0)), Ok(()));
@@ -854,8 +1228,7 @@ fn a_card_that_is_said_to_be_another() {
         };
         let waiting = counter.tap(intent);
         let message = waiting.message().unwrap();
-        let accepted =
-            Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
+        let accepted = check(&message, Modes::default(), &mut guard).unwrap();
         let answered = accepted
             .answer_from(&mut SoftKeys::new(&entries), &mut getrandom::SysRng)
             .unwrap();
@@ -864,8 +1237,7 @@ fn a_card_that_is_said_to_be_another() {
         assert_eq!(session.is_ok(), works);
     }
     let message = counter.tap(aes(Mode::CardLocked, 3)).message().unwrap();
-    let accepted =
-        Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
+    let accepted = check(&message, Modes::default(), &mut guard).unwrap();
     let refused = accepted
         .answer_from(&mut SoftKeys::new(&entries), &mut getrandom::SysRng)
         .err();
@@ -931,10 +1303,192 @@ fn a_remote_dialogue_takes_no_old_messages() {
             .contains("message 0 where message 1 belongs"),
         "{error}"
     );
-    drop(card);
+    // That was the end: nothing more goes out, and no goodbye says that all is well.
+    let error = card.exchange(&[0x90, 0x6E, 0, 0, 0], &mut reply);
+    assert!(matches!(error, Err(RemoteError::Over)));
+    assert_eq!(card.goodbye().err(), Some(Refusal::Expired));
+    assert_eq!(commands.len(), 2);
     // An old command at the terminal.
     assert!(relay.command(&commands[0]).is_err());
     assert!(relay.command(&[]).is_err());
+}
+
+/// A terminal and a key holder in the middle of nothing.
+fn dialogue(number: u64) -> (Relay, Accepted) {
+    let intent = aes(Mode::Remote, number);
+    let relay = Relay::new(intent, AID, LinkFormat::WRAPPED, &transport_key()).unwrap();
+    let mut shop = Shop::new(Key::aes([0; 16]));
+    let accepted = shop.accept(&relay.message().unwrap()).unwrap();
+    (relay, accepted)
+}
+
+const VERSION: [u8; 5] = [0x90, 0x60, 0, 0, 0];
+const FREE_MEMORY: [u8; 5] = [0x90, 0x6E, 0, 0, 0];
+
+/// The answer to a call that failed comes late: it must not be taken for the answer to the next.
+#[test]
+fn a_late_answer_is_nobodys() {
+    let (mut relay, accepted) = dialogue(1);
+    let mut counter = Counter::demo();
+    let mut late: Option<Vec<u8>> = None;
+    struct Lossy<F>(F);
+    impl<F> Carries for Lossy<F> {
+        type Error = Gone;
+    }
+    impl<F: FnMut(&[u8]) -> Option<Vec<u8>>> Carrier for Lossy<F> {
+        fn call(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize, Gone> {
+            let reply = (self.0)(message).ok_or(Gone)?;
+            answer[..reply.len()].copy_from_slice(&reply);
+            Ok(reply.len())
+        }
+    }
+    let mut card = RemoteCard::new(
+        &accepted,
+        Lossy(|message: &[u8]| match late.take() {
+            None => {
+                let reply = relay.exchange(message, &mut counter).unwrap().unwrap();
+                late = Some(reply.to_vec());
+                None
+            }
+            late => late,
+        }),
+    )
+    .unwrap();
+    let mut reply = [0; 64];
+    let lost = card.exchange(&VERSION, &mut reply);
+    assert!(matches!(lost, Err(RemoteError::Carrier(Gone))));
+    let next = card.exchange(&FREE_MEMORY, &mut reply);
+    assert!(matches!(next, Err(RemoteError::Over)), "{next:?}");
+}
+
+/// The same for a future that was given up.
+#[test]
+fn an_exchange_that_was_given_up_is_the_last() {
+    let (mut relay, accepted) = dialogue(1);
+    let mut counter = Counter::demo();
+    struct Slow<F>(F);
+    impl<F> Carries for Slow<F> {
+        type Error = Gone;
+    }
+    impl<F: FnMut(&[u8]) -> Option<Vec<u8>>> AsyncCarrier for Slow<F> {
+        async fn call(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize, Gone> {
+            match (self.0)(message) {
+                None => std::future::pending().await,
+                Some(reply) => {
+                    answer[..reply.len()].copy_from_slice(&reply);
+                    Ok(reply.len())
+                }
+            }
+        }
+    }
+    let mut calls = 0;
+    let mut card = RemoteCard::new(
+        &accepted,
+        Slow(|message: &[u8]| {
+            calls += 1;
+            let reply = relay.exchange(message, &mut counter).unwrap().unwrap();
+            (calls == 1).then(|| reply.to_vec())
+        }),
+    )
+    .unwrap();
+    use desfire_ev1::AsyncTransport as _;
+    let mut reply = [0; 64];
+    pollster::block_on(card.exchange(&VERSION, &mut reply)).unwrap();
+    {
+        let mut given_up = std::pin::pin!(card.exchange(&FREE_MEMORY, &mut reply));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(given_up.as_mut().poll(&mut context).is_pending());
+    }
+    let next = pollster::block_on(card.exchange(&FREE_MEMORY, &mut reply));
+    assert!(matches!(next, Err(RemoteError::Over)), "{next:?}");
+    assert_eq!(calls, 2);
+}
+
+/// Nothing reaches the card twice, and after the end nothing does.
+#[test]
+fn a_relay_takes_each_command_once() {
+    let (mut relay, accepted) = dialogue(1);
+    let mut commands: Vec<Vec<u8>> = Vec::new();
+    let mut card = RemoteCard::new(
+        &accepted,
+        Liar(|message: &[u8]| {
+            commands.push(message.to_vec());
+            let frame = relay.command(message).unwrap().unwrap().to_vec();
+            assert_eq!(frame, VERSION);
+            // The network brings it once more, before the card has answered.
+            let again = relay.command(message);
+            assert_eq!(again.err(), Some(TerminalError::OutOfTurn));
+            let reply = relay.reply(Some(&[0x91, 0x00])).unwrap().to_vec();
+            let twice = relay.reply(Some(&[0x91, 0x00]));
+            assert_eq!(twice.err(), Some(TerminalError::OutOfTurn));
+            // And after it.
+            let old = relay.command(message).err().unwrap();
+            assert!(matches!(
+                old,
+                TerminalError::Message(MessageError::Sequence { .. })
+            ));
+            reply
+        }),
+    )
+    .unwrap();
+    let mut reply = [0; 64];
+    for _ in 0..2 {
+        assert_eq!(card.exchange(&VERSION, &mut reply).unwrap(), 2);
+    }
+    let goodbye = card.goodbye().unwrap();
+    assert_eq!(relay.command(&goodbye), Ok(None));
+    for late in [&goodbye[..], &commands[0]] {
+        assert_eq!(relay.command(late).err(), Some(TerminalError::OutOfTurn));
+    }
+}
+
+/// At a door that is open to all: what is not the terminal's next reply does not come in.
+#[test]
+fn a_gate_lets_in_what_is_next() {
+    let (mut relay, accepted) = dialogue(1);
+    let mut gate = RelayGate::new(&accepted).unwrap();
+    let mut card = RemoteCard::new(
+        &accepted,
+        Liar(|message: &[u8]| {
+            relay.command(message).unwrap().unwrap();
+            let reply = relay.reply(Some(&[0x91, 0x00])).unwrap().to_vec();
+            for index in 0..reply.len() {
+                let mut changed = reply.clone();
+                changed[index] ^= 1;
+                assert!(gate.admit(&changed).is_err(), "{index}");
+                assert!(gate.admit(&reply[..index]).is_err(), "{index}");
+            }
+            assert_eq!(gate.admit(&reply), Ok(()));
+            let again = gate.admit(&reply);
+            assert!(matches!(again, Err(MessageError::Sequence { .. })));
+            reply
+        }),
+    )
+    .unwrap();
+    let mut reply = [0; 64];
+    for _ in 0..3 {
+        assert_eq!(card.exchange(&VERSION, &mut reply).unwrap(), 2);
+    }
+    // Another dialogue's.
+    let (mut other, _) = dialogue(2);
+    let (_, accepted) = dialogue(3);
+    let mut elsewhere = RelayGate::new(&accepted).unwrap();
+    assert!(other.reply(None).is_err());
+    let mut shop = Shop::new(Key::aes([0; 16]));
+    let its = shop.accept(&other.message().unwrap()).unwrap();
+    let mut card = RemoteCard::new(
+        &its,
+        Liar(|message: &[u8]| {
+            other.command(message).unwrap().unwrap();
+            let reply = other.reply(None).unwrap().to_vec();
+            assert_eq!(elsewhere.admit(&reply), Err(MessageError::MixedUp));
+            reply
+        }),
+    )
+    .unwrap();
+    let gone = card.exchange(&VERSION, &mut reply);
+    assert!(matches!(gone, Err(RemoteError::CardGone)));
+    assert_eq!(card.goodbye().err(), Some(Refusal::Expired));
 }
 
 #[test]

@@ -14,8 +14,8 @@ mod support;
 
 use cbc::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use desfire_ev1::split::{
-    Accepted, AsyncCbcKey, CbcDirection, CbcKey, CbcWork, Diversification, HolderError, Mode,
-    Modes, SoftKey, work, work_async,
+    AsyncCbcKey, CbcDirection, CbcKey, CbcWork, Diversification, HolderError, Mode, Modes, SoftKey,
+    work, work_async,
 };
 use desfire_ev1::wire::{AuthScheme, KeyNo, KeyType};
 use desfire_ev1::{Key, KeyError, Machine, VirtualReader};
@@ -185,7 +185,7 @@ fn a_token_opens_every_kind_of_session() {
         let waiting = counter.tap(intent(Mode::Proven, scheme, key.key_type(), 1));
         let accepted = shop.accept(&waiting.message().unwrap()).unwrap();
         let answered = accepted.answer(&mut token, &mut getrandom::SysRng).unwrap();
-        let (answer, pending) = answered.proven(0).unwrap();
+        let (answer, mut pending) = answered.proven(0).unwrap();
         let proven = waiting.proven(&answer).unwrap().run(&mut counter).unwrap();
         let release = pending.release(&proven.message().unwrap(), 0).unwrap();
         let mut session = proven.release(&release).unwrap();
@@ -224,8 +224,7 @@ fn a_key_of_another_type() {
     let mut counter = Counter::demo();
     let message = counter.tap(aes(Mode::CardLocked, 1)).message().unwrap();
     let mut guard = desfire_ev1::split::Counters::<1>::new();
-    let accepted =
-        Accepted::check(&message, &transport_key(), &Modes::default(), &mut guard).unwrap();
+    let accepted = check(&message, Modes::default(), &mut guard).unwrap();
     let refused = accepted.answer(&mut SoftKey::new(&Key::des([1; 8])), &mut getrandom::SysRng);
     assert!(matches!(
         refused.err(),

@@ -603,6 +603,55 @@ fn what_proves_nothing_is_not_taken_for_proof() {
     );
 }
 
+/// The record holds the session key. Whatever ends a script too soon, nothing of it stays in the caller's
+/// buffer.
+#[test]
+fn a_record_without_room_leaves_nothing_behind() {
+    let mut shop = Shop::new(Key::aes([0; 16]));
+    let mut counter = Counter::demo();
+    let mut number = 0;
+    // Whether it was made in so much room; the record's buffer afterwards.
+    let mut made = |record_room: usize, script_room: usize| {
+        number += 1;
+        let waiting = counter.tap(aes(Mode::Script, number));
+        let answered = shop.answer(&waiting.message().unwrap());
+        let (mut script, mut record) = (vec![0; script_room], vec![0xEE; record_room]);
+        let made = (|| {
+            let (mut session, mut builder) = answered.script(&mut script, &mut record)?;
+            state_settings(&mut session, counter.card());
+            builder.send(session.debit(file(2), amount(1)))?;
+            builder.send(session.commit_transaction())?;
+            builder.finish().map(|finished| drop(finished.record))
+        })();
+        assert!(record.iter().all(|byte| *byte == 0), "{record_room}");
+        made
+    };
+    let needed = (0..1024).find(|room| made(*room, 1024).is_ok()).unwrap();
+    assert!(needed > 150, "{needed}");
+    for room in [0, 20, 60, 100] {
+        assert_eq!(made(1024, room), Err(Refusal::BufferTooSmall), "{room}");
+    }
+    // Nor does one that is given up, or stored under another key.
+    let waiting = counter.tap(aes(Mode::Script, 9999));
+    let answered = shop.answer(&waiting.message().unwrap());
+    let (mut script, mut record) = ([0; 512], [0xEE; 512]);
+    drop(answered.script(&mut script, &mut record).unwrap());
+    assert_eq!(record, [0; 512]);
+    let sealed = make(&mut counter, |session, script| {
+        script.ask(session.get_value(file(2))).unwrap();
+    })
+    .record;
+    let mut buffer = vec![0xEE; sealed.len()];
+    for at in 0..sealed.len() {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        buffer.fill(0xEE);
+        let unsealed = Record::unseal(&changed, &StorageKey::new(STORAGE), &mut buffer);
+        assert_eq!(unsealed.err(), Some(Refusal::Stored));
+        assert!(buffer.iter().all(|byte| *byte == 0), "{at}");
+    }
+}
+
 #[test]
 fn a_receipt_without_room_is_refused_before_anything_is_sent() {
     let mut counter = Counter::demo();

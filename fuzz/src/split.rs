@@ -12,9 +12,9 @@
 use cmac::{Cmac, KeyInit as _, Mac as _};
 use desfire_ev1::picc::{Card, FileContent};
 use desfire_ev1::split::{
-    Accepted, Challenge, Counters, Dukpt, Effect, Finished, Freshness, Intent, Mode, Modes,
-    Pending, Record, SoftKey, Stop, StorageKey, Tap, TerminalId, TransportKey, TransportKeyId,
-    Verdict, Waiting,
+    Accepted, Challenge, Counters, Dukpt, Effect, Finished, Freshness, Grant, Intent,
+    KnownTerminal, Mode, Modes, Pending, Record, SoftKey, Stop, StorageKey, Tap, TerminalId,
+    TransportKey, TransportKeyId, TransportKeys, Verdict, Waiting,
 };
 use desfire_ev1::wire::{Amount, AuthScheme, FileNo, InlineBytes, KeyNo, KeyType};
 use desfire_ev1::{Key, Link, LinkFormat, Machine, Session, Transport, VirtualReader};
@@ -197,13 +197,22 @@ fn purse() -> FileNo {
 
 fn accept(message: &[u8]) -> Option<Accepted> {
     let mut guard = Counters::<4>::new();
-    Accepted::check(
-        message,
-        &TransportKey::new(TRANSPORT),
-        &Modes::all(),
-        &mut guard,
-    )
-    .ok()
+    let claimed = Challenge::claimed(message).ok()?;
+    let till = KnownTerminal {
+        id: claimed.intent.terminal,
+        transport: TransportKeys::One {
+            id: claimed.intent.transport,
+            key: &TransportKey::new(TRANSPORT),
+        },
+        // Whatever it asks for.
+        grants: &[Grant {
+            aid: claimed.aid,
+            key_no: claimed.intent.key_no,
+            scheme: claimed.intent.scheme,
+            modes: Modes::all(),
+        }],
+    };
+    Accepted::check(message, &till, &mut guard).ok()
 }
 
 fn true_answer(line: &mut Line, mode: Mode) -> (Waiting, Vec<u8>, Option<Pending>) {
@@ -297,7 +306,7 @@ fn lying_terminal(input: &mut Input<'_>) {
             );
             let stored = pending.seal(&StorageKey::new(STORAGE)).expect("room");
             let unsealed = Pending::unseal(&stored, &StorageKey::new(STORAGE), &key);
-            let pending = unsealed.expect("what was sealed");
+            let mut pending = unsealed.expect("what was sealed");
             let proof = belonging(TERMINAL, 4, &message, input.chunk());
             assert!(
                 pending.release(&proof, 1).is_err(),

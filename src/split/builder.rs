@@ -15,7 +15,6 @@ use crate::error::{ErrorKind, Misuse};
 use crate::pcd::doors::{Facts, Foreseen};
 use crate::wire::{CommandCode, Framing, Status};
 use crate::{Authenticated, LinkFormat, Session, Step};
-use zeroize::Zeroize as _;
 
 /// The most bytes of data that a known reply can have.
 pub(super) const MAX_KNOWN: usize = 512;
@@ -44,7 +43,8 @@ enum Phase {
 pub struct ScriptBuilder<'b> {
     binding: Binding,
     script: Out<'b>,
-    record: Out<'b>,
+    /// Holds the session key, and wipes its buffer whatever becomes of the script.
+    record: Record<'b>,
     tally: Tally,
     format: LinkFormat,
     /// Where the chain stands after the last command.
@@ -73,7 +73,7 @@ impl<'b> ScriptBuilder<'b> {
         let Answered { accepted, answer } = answered;
         let (challenge, binding) = (*accepted.challenge(), accepted.binding().clone());
         let intent = challenge.intent;
-        let (mut script, mut record) = (Out::new(script), Out::new(record));
+        let (mut script, mut record) = (Out::new(script), Record::new(record));
 
         let mut header = [0; 10];
         binding.begin(&mut crate::wire::Writer::new(&mut header), Kind::Script)?;
@@ -82,14 +82,15 @@ impl<'b> ScriptBuilder<'b> {
         let script_count_at = script.len;
         script.put(&[0])?;
 
-        record.put(&[FORMAT, Kind::Record as u8])?;
+        let kept = &mut record.out;
+        kept.put(&[FORMAT, Kind::Record as u8])?;
         let sealed: Message<{ Challenge::MAX_LEN }> = challenge.seal(binding.transport())?;
-        put_short(&mut record, &sealed)?;
-        put_short(&mut record, answer.expected())?;
-        record.put(answer.session_key().key().cipher_bytes())?;
-        let record_count_at = record.len;
+        put_short(kept, &sealed)?;
+        put_short(kept, answer.expected())?;
+        kept.put(answer.session_key().key().cipher_bytes())?;
+        let record_count_at = kept.len;
         // Count, and where the chain stands before the unknown replies.
-        record.put(&[0; 17])?;
+        kept.put(&[0; 17])?;
 
         let session = Session::elsewhere(
             answer.session_key(),
@@ -164,24 +165,24 @@ impl<'b> ScriptBuilder<'b> {
         if phase == Phase::Sealing {
             self.check_chain(&mut command)?;
             let chain = self.chain;
-            self.record.patch(self.record_count_at + 1, &chain);
+            self.record.out.patch(self.record_count_at + 1, &chain);
         }
         let (script_at, record_at) =
             self.begin_entry(Flags::UNKNOWN | Flags::PROVED, facts.code)?;
         let first = command.start(self.format).map_err(script_error)?;
         let payload = first.get(1..).unwrap_or_default();
         self.script.put(payload)?;
-        self.record.put(payload)?;
+        self.record.out.put(payload)?;
         if command.sending() {
             return Err(Refusal::Script(Misuse::OutOfTurn));
         }
         command.leave_open();
         end_payload(&mut self.script, script_at)?;
-        end_payload(&mut self.record, record_at)?;
+        end_payload(&mut self.record.out, record_at)?;
         let room = facts.reply_room.min(usize::from(u16::MAX));
         self.script.u16(room)?;
-        self.record.u16(0)?;
-        self.record.u16(0)?;
+        self.record.out.u16(0)?;
+        self.record.out.u16(0)?;
         self.phase = Phase::Reading;
         Ok(())
     }
@@ -191,7 +192,7 @@ impl<'b> ScriptBuilder<'b> {
     /// # Errors
     /// [`Refusal::Uncommitted`]; [`Refusal::Script`] if it is empty or a command has failed;
     /// [`Refusal::BufferTooSmall`].
-    pub fn finish(mut self) -> Result<Finished<'b>, Refusal> {
+    pub fn finish(self) -> Result<Finished<'b>, Refusal> {
         if self.phase == Phase::Failed || self.count == 0 {
             return Err(Refusal::Script(Misuse::Invalid(
                 "the script is empty or a command could not be put in",
@@ -200,15 +201,20 @@ impl<'b> ScriptBuilder<'b> {
         if self.pending {
             return Err(Refusal::Uncommitted);
         }
-        self.script.patch(self.script_count_at, &[self.count]);
-        self.record.patch(self.record_count_at, &[self.count]);
-        let script = core::mem::replace(&mut self.script, Out::new(&mut []));
+        let Self {
+            binding,
+            mut script,
+            mut record,
+            count,
+            ..
+        } = self;
+        script.patch(self.script_count_at, &[count]);
+        record.out.patch(self.record_count_at, &[count]);
         let Out { buffer, len } = script;
-        let len = self.binding.close(From::Holder, buffer, len)?;
-        let record = core::mem::replace(&mut self.record, Out::new(&mut []));
+        let len = binding.close(From::Holder, buffer, len)?;
         Ok(Finished {
             script: buffer.get(..len).unwrap_or_default(),
-            record: Record::new(record),
+            record,
         })
     }
 
@@ -227,8 +233,8 @@ impl<'b> ScriptBuilder<'b> {
         self.count = self.count.checked_add(1).ok_or(Refusal::BufferTooSmall)?;
         let start = [flags.bits(), code.to_byte(), 0, 0];
         self.script.put(&start)?;
-        self.record.put(&start)?;
-        Ok((self.script.len, self.record.len))
+        self.record.out.put(&start)?;
+        Ok((self.script.len, self.record.out.len))
     }
 
     fn foresee<M: Foreseen>(
@@ -257,7 +263,7 @@ impl<'b> ScriptBuilder<'b> {
             }
         }
         end_payload(&mut self.script, payload_at)?;
-        end_payload(&mut self.record, record_at)?;
+        end_payload(&mut self.record.out, record_at)?;
         // Where the card's chain stands when it makes its reply.
         let before_reply = command
             .chain()
@@ -280,11 +286,11 @@ impl<'b> ScriptBuilder<'b> {
             let tag = self.tally.take(payload);
             self.script.put(&tag)?;
         }
-        self.record.u16(len)?;
-        self.record.put(payload)?;
-        self.record.u16(data.len())?;
+        self.record.out.u16(len)?;
+        self.record.out.put(payload)?;
+        self.record.out.u16(data.len())?;
         if !data.is_empty() {
-            self.record.put(&before_reply)?;
+            self.record.out.put(&before_reply)?;
         }
         if flags.contains(Flags::PENDING) {
             self.pending = true;
@@ -299,13 +305,6 @@ impl<'b> ScriptBuilder<'b> {
             Phase::Ended
         };
         Ok((output, phase))
-    }
-}
-
-impl Drop for ScriptBuilder<'_> {
-    fn drop(&mut self) {
-        // A script that is given up leaves the session key behind otherwise.
-        self.record.buffer.zeroize();
     }
 }
 

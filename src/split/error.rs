@@ -55,8 +55,8 @@ pub enum Refusal {
     /// The message is not taken.
     #[error(transparent)]
     Message(#[from] MessageError),
-    /// The key holder does not know the terminal.
-    #[error("unknown terminal")]
+    /// The key holder does not know the terminal, or the transport key is none of this terminal's.
+    #[error("unknown terminal, or none of its transport keys")]
     UnknownTerminal,
     /// The terminal may not have this mode with this key.
     #[error(
@@ -102,8 +102,8 @@ pub enum Refusal {
     /// The card has not proved that it knows the key: nothing is released.
     #[error("the card has not proved that it knows the key")]
     NotProved,
-    /// The handshake waited too long.
-    #[error("too late: the handshake has expired")]
+    /// The handshake or dialogue waited too long, or has come to its end.
+    #[error("too late: this tap has expired or is over")]
     Expired,
     /// The generator of random numbers failed.
     #[error("the random generator failed")]
@@ -166,6 +166,9 @@ pub enum TerminalError {
     /// the card does not know the key.
     #[error("the card has not proved that it knows the key; there is no session")]
     NotTheCard,
+    /// The dialogue is over, or it is the card's turn, or nobody has asked.
+    #[error("this is not the turn for it in the dialogue with the key holder")]
+    OutOfTurn,
     /// The buffer is too small.
     #[error("the buffer is too small")]
     BufferTooSmall,

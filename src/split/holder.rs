@@ -29,30 +29,33 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// Checks a challenge with the transport key that it names (see [`Challenge::claimed`]), in
-    /// this order: form, MAC, policy, freshness.
-    ///
-    /// That the transport key is this terminal's is for the caller to know: which initial key or
-    /// pre-shared key belongs to which terminal id stands in his books.
+    /// Checks a challenge against the key holder's books, in this order: form, terminal and its transport
+    /// key, MAC, what is granted, freshness.
     ///
     /// # Errors
-    /// [`Refusal::Message`], [`Refusal::NotGranted`], [`Refusal::Replayed`], [`Refusal::NotFresh`],
-    /// [`Refusal::CounterMismatch`], [`Refusal::Unsuitable`], [`Refusal::Full`].
+    /// [`Refusal::Message`], [`Refusal::UnknownTerminal`], [`Refusal::NotGranted`],
+    /// [`Refusal::Unsuitable`], [`Refusal::CounterMismatch`], [`Refusal::Replayed`],
+    /// [`Refusal::NotFresh`], [`Refusal::Full`].
     pub fn check(
         message: &[u8],
-        key: &TransportKey,
         policy: &(impl Policy + ?Sized),
         guard: &mut (impl ReplayGuard + ?Sized),
     ) -> Result<Self, Refusal> {
-        let challenge = Challenge::open(message, key)?;
-        let binding = Binding::new(&challenge, key)?;
+        let claimed = Challenge::claimed(message)?.intent;
+        let known = policy
+            .terminal(&claimed.terminal, claimed.transport)
+            .filter(|known| known.id == claimed.terminal)
+            .ok_or(Refusal::UnknownTerminal)?;
+        // Another terminal's key does not speak for this one.
+        let key = known
+            .transport_key(claimed.transport)
+            .ok_or(Refusal::UnknownTerminal)?;
+        let challenge = Challenge::open(message, &key)?;
+        let binding = Binding::new(&challenge, &key)?;
         let accepted = Self { challenge, binding };
         let intent = &accepted.challenge.intent;
         let request = accepted.key_request();
-        if !policy
-            .modes(&intent.terminal, &request)
-            .contains(Modes::from(intent.mode))
-        {
+        if !known.modes(&request).contains(Modes::from(intent.mode)) {
             return Err(Refusal::NotGranted {
                 mode: intent.mode,
                 aid: request.aid,
@@ -253,6 +256,7 @@ impl Answered {
             expected,
             session_key: Zeroizing::new(*answer.session_key().key().cipher_bytes()),
             deadline,
+            over: false,
         };
         Ok((message, pending))
     }
@@ -280,6 +284,8 @@ pub struct Pending {
     expected: Zeroizing<[u8; 16]>,
     session_key: Zeroizing<[u8; 24]>,
     deadline: u64,
+    /// A proof has been judged.
+    over: bool,
 }
 
 impl Pending {
@@ -304,29 +310,47 @@ impl Pending {
 
     /// Releases the session key if the proof is the card's.
     ///
-    /// A wrong proof ends it as well: the value is gone either way.
+    /// A message that is not this terminal's, or not of this tap, changes nothing: the right one can still
+    /// come. Any other is the last: afterwards the keys are wiped and the answer is
+    /// [`Refusal::Expired`].
     ///
     /// # Errors
     /// [`Refusal::Message`], [`Refusal::Expired`], [`Refusal::NotProved`].
-    pub fn release(self, proof: &[u8], now: u64) -> Result<ReleaseMessage, Refusal> {
+    pub fn release(&mut self, proof: &[u8], now: u64) -> Result<ReleaseMessage, Refusal> {
         let proof = answer::open_proof(&self.binding, proof)?;
-        if now > self.deadline {
+        let released = self.released(&proof, now);
+        self.wipe();
+        released
+    }
+
+    fn released(&self, proof: &[u8], now: u64) -> Result<ReleaseMessage, Refusal> {
+        if self.over || now > self.deadline {
             return Err(Refusal::Expired);
         }
         let len = self.challenge.intent.key_type.nonce_len();
         let expected = self.expected.get(..len).unwrap_or_default();
-        if !kdf::same(expected, &proof) {
+        if !kdf::same(expected, proof) {
             return Err(Refusal::NotProved);
         }
-        answer::release(&self.binding, &proof, &self.session_key())
+        answer::release(&self.binding, proof, &self.session_key())
+    }
+
+    fn wipe(&mut self) {
+        self.over = true;
+        self.expected.zeroize();
+        self.session_key.zeroize();
     }
 
     /// The value for a key holder that keeps no state: enciphered and proof against changes, to be
-    /// sent along with the token and brought back with the proof.
+    /// sent along with the token and brought back with the proof. Such a holder cannot know that it has
+    /// judged a proof already, and judges until the deadline.
     ///
     /// # Errors
-    /// None that a caller can cause.
+    /// [`Refusal::Expired`] after a proof has been judged.
     pub fn seal(&self, key: &StorageKey) -> Result<PendingMessage, Refusal> {
+        if self.over {
+            return Err(Refusal::Expired);
+        }
         let mut plain = Zeroizing::new([0; Self::PLAIN]);
         let mut writer = Writer::new(plain.as_mut());
         writer.put(&[super::FORMAT, Kind::Pending as u8])?;
@@ -365,19 +389,13 @@ impl Pending {
             expected,
             session_key,
             deadline,
+            over: false,
         })
     }
 }
 
 /// A sealed [`Pending`].
 pub type PendingMessage = Message<{ Pending::PLAIN + 16 }>;
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.expected.zeroize();
-        self.session_key.zeroize();
-    }
-}
 
 /// The messaging that a challenge's handshake leads to.
 pub(super) const fn messaging(challenge: &Challenge) -> crate::Messaging {

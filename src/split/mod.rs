@@ -19,8 +19,9 @@
 //! | proven | 2 | the session key, after the key holder has seen the card's last answer | all |
 //! | remote | 1 per exchange | nothing; it moves bytes | all |
 //!
-//! Which terminal may have which mode with which key is the key holder's [`Policy`]; by default
-//! ([`Modes::default`]) there is no proven release.
+//! Which terminal may have which key in which mode stands in the key holder's books ([`Policy`],
+//! [`KnownTerminal`], [`Grant`]), with the transport keys that speak for it: what is not there is refused.
+//! By default ([`Modes::default`]) there is no proven release.
 //!
 //! # What protects what
 //!
@@ -58,9 +59,21 @@
 //! let waiting = Tap::new(session, intent, &transport).run(&mut reader)?;
 //! let challenge = waiting.message()?;
 //!
+//! // The key holder's books: this terminal may have this key.
+//! let till = KnownTerminal {
+//!     id: TerminalId::new(b"till 7")?,
+//!     transport: TransportKeys::One { id: TransportKeyId::Preshared(1), key: &transport },
+//!     grants: &[Grant {
+//!         aid: VirtualReader::DEMO_AID,
+//!         key_no: KeyNo::MASTER,
+//!         scheme: AuthScheme::Aes,
+//!         modes: Modes::default(),
+//!     }],
+//! };
+//!
 //! // The key holder answers; this is the one call.
 //! let mut guard = Counters::<100>::new();
-//! let accepted = Accepted::check(&challenge, &transport, &Modes::default(), &mut guard)?;
+//! let accepted = Accepted::check(&challenge, &till, &mut guard)?;
 //! let mut key = SoftKey::new(&Key::aes([0; 16]));
 //! let answered = accepted.answer(&mut key, &mut getrandom::SysRng)?;
 //! let answer = answered.card_locked()?;
@@ -99,9 +112,18 @@
 //! # };
 //! # let session = Session::new().select_application(VirtualReader::DEMO_AID).run(&mut reader)?;
 //! # let waiting = Tap::new(session, intent, &transport).run(&mut reader)?;
+//! # let till = KnownTerminal {
+//! #     id: TerminalId::new(b"till 7")?,
+//! #     transport: TransportKeys::One { id: TransportKeyId::Preshared(1), key: &transport },
+//! #     grants: &[Grant {
+//! #         aid: VirtualReader::DEMO_AID,
+//! #         key_no: KeyNo::MASTER,
+//! #         scheme: AuthScheme::Aes,
+//! #         modes: Modes::default(),
+//! #     }],
+//! # };
 //! # let mut guard = Counters::<100>::new();
-//! # let accepted =
-//! #     Accepted::check(&waiting.message()?, &transport, &Modes::default(), &mut guard)?;
+//! # let accepted = Accepted::check(&waiting.message()?, &till, &mut guard)?;
 //! # let mut key = SoftKey::new(&Key::aes([0; 16]));
 //! # let answered = accepted.answer(&mut key, &mut getrandom::SysRng)?;
 //! # let settings = reader.card().state().application(VirtualReader::DEMO_AID).unwrap().clone();
@@ -174,10 +196,13 @@ pub use key::{
 };
 pub use message::{FORMAT, Message};
 pub use player::{Effect, Ending, Player, Stop};
-pub use policy::{Counters, Modes, Nonces, Policy, PolicyFn, ReplayGuard};
+pub use policy::{
+    Counters, Grant, KnownTerminal, Modes, Nonces, Policy, ReplayGuard, TransportKeys,
+};
 pub use record::{Judgement, Record, Replay, ReplayError, Verdict};
 pub use relay::{
-    AsyncCarrier, Carrier, Carries, Relay, RelayCommand, RelayReply, RemoteCard, RemoteError,
+    AsyncCarrier, Carrier, Carries, Relay, RelayCommand, RelayGate, RelayReply, RemoteCard,
+    RemoteError,
 };
 pub use storage::StorageKey;
 pub use terminal::{ChallengeMessage, Prove, Proven, Tap, Unlock, Waiting};

@@ -1,10 +1,13 @@
-//! Which modes a key holder grants to whom, and how it tells a repetition.
+//! Which terminals a key holder knows and what it grants them, and how it tells a repetition.
 
 use rand_core::TryCryptoRng;
 
 use super::challenge::{Freshness, Mode, TerminalId};
+use super::dukpt::BaseKey;
 use super::error::Refusal;
 use super::key::KeyRequest;
+use super::transport_key::{TransportKey, TransportKeyId};
+use crate::wire::{Aid, AuthScheme, KeyNo};
 
 bitflags::bitflags! {
     /// A set of modes.
@@ -41,32 +44,112 @@ impl From<Mode> for Modes {
     }
 }
 
-/// What a key holder grants. A [`Modes`] is the policy that grants the same to every terminal
-/// with every key.
-pub trait Policy {
-    /// The modes that this terminal may have with this key.
-    fn modes(&self, terminal: &TerminalId, key: &KeyRequest) -> Modes;
+/// One card key, and the modes in which a terminal may have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Grant {
+    /// The application, or [`Aid::PICC`].
+    pub aid: Aid,
+    /// The key's number.
+    pub key_no: KeyNo,
+    /// The authentication: `0A` and `1A` take the same keys, and each is granted for itself.
+    pub scheme: AuthScheme,
+    /// [`Modes::default`] unless there is a reason.
+    pub modes: Modes,
 }
 
-impl Policy for Modes {
-    fn modes(&self, _terminal: &TerminalId, _key: &KeyRequest) -> Modes {
-        *self
+impl Grant {
+    fn names(&self, key: &KeyRequest) -> bool {
+        (self.aid, self.key_no, self.scheme) == (key.aid, key.key_no, key.scheme)
+    }
+}
+
+/// Where the transport keys of one terminal come from.
+#[derive(Clone, Copy, Debug)]
+pub enum TransportKeys<'k> {
+    /// This one key, for messages that name it: a pre-shared key; or the key of one transaction, derived
+    /// elsewhere from a base key that is in an HSM. Whoever derives it has to know that the initial key is
+    /// this terminal's.
+    One {
+        /// Its name.
+        id: TransportKeyId,
+        /// The key.
+        key: &'k TransportKey,
+    },
+    /// A key for every transaction from this terminal's own initial key, by AES-DUKPT.
+    Dukpt {
+        /// The base key of the fleet.
+        base: &'k BaseKey,
+        /// The id of the terminal's initial key: each terminal has its own.
+        key_id: [u8; 8],
+    },
+}
+
+/// A terminal in the key holder's books: its name, its transport keys, and all that it may have. What
+/// is not granted here is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownTerminal<'k> {
+    /// Its name.
+    pub id: TerminalId,
+    /// Its transport keys, and nobody else's.
+    pub transport: TransportKeys<'k>,
+    /// What it may have.
+    pub grants: &'k [Grant],
+}
+
+impl KnownTerminal<'_> {
+    /// The transport key of this name, if it is this terminal's. Under DUKPT nothing for a counter that
+    /// no terminal uses, see [`BaseKey::transport_key`].
+    #[must_use]
+    pub fn transport_key(&self, named: TransportKeyId) -> Option<TransportKey> {
+        match (self.transport, named) {
+            (TransportKeys::One { id, key }, named) if id == named => Some(key.clone()),
+            (TransportKeys::Dukpt { base, key_id }, TransportKeyId::Dukpt(ksn))
+                if key_id == ksn.key_id =>
+            {
+                base.transport_key(ksn)
+            }
+            _ => None,
+        }
+    }
+
+    /// The modes in which it may have this key.
+    #[must_use]
+    pub fn modes(&self, key: &KeyRequest) -> Modes {
+        let grants = self.grants.iter().filter(|grant| grant.names(key));
+        grants.fold(Modes::empty(), |modes, grant| modes | grant.modes)
+    }
+}
+
+/// The key holder's books: which terminals there are, and what each may have. A [`KnownTerminal`] and a
+/// slice of them are such books; a database implements it, or looks one up by [`Challenge::claimed`] and
+/// gives that.
+///
+/// [`Challenge::claimed`]: super::Challenge::claimed
+pub trait Policy {
+    /// The entry of the terminal of this name with the transport key of this name. Both are what a
+    /// message claims. An entry that does not have both is as good as none: that is checked again.
+    fn terminal(&self, name: &TerminalId, transport: TransportKeyId) -> Option<KnownTerminal<'_>>;
+}
+
+impl Policy for KnownTerminal<'_> {
+    fn terminal(&self, name: &TerminalId, _: TransportKeyId) -> Option<KnownTerminal<'_>> {
+        (self.id == *name).then_some(*self)
+    }
+}
+
+/// A terminal may be there twice, with an old and a new pre-shared key.
+impl Policy for [KnownTerminal<'_>] {
+    fn terminal(&self, name: &TerminalId, transport: TransportKeyId) -> Option<KnownTerminal<'_>> {
+        let mut alike = self.iter().filter(|known| known.id == *name);
+        alike
+            .find(|known| known.transport_key(transport).is_some())
+            .copied()
     }
 }
 
 impl<P: Policy + ?Sized> Policy for &P {
-    fn modes(&self, terminal: &TerminalId, key: &KeyRequest) -> Modes {
-        (**self).modes(terminal, key)
-    }
-}
-
-/// A policy that is a function.
-#[derive(Clone, Copy, Debug)]
-pub struct PolicyFn<F>(pub F);
-
-impl<F: Fn(&TerminalId, &KeyRequest) -> Modes> Policy for PolicyFn<F> {
-    fn modes(&self, terminal: &TerminalId, key: &KeyRequest) -> Modes {
-        (self.0)(terminal, key)
+    fn terminal(&self, name: &TerminalId, transport: TransportKeyId) -> Option<KnownTerminal<'_>> {
+        (**self).terminal(name, transport)
     }
 }
 
@@ -147,28 +230,56 @@ impl<const N: usize> ReplayGuard for Counters<N> {
     }
 }
 
-/// Nonces that have been issued and not yet used: at most `N`, of which the oldest goes when one
-/// too many is issued.
+/// Nonces that have been issued and not yet used, of at most `TERMINALS` terminals, `EACH` of each.
+///
+/// Of one terminal the oldest goes when one too many is issued: whoever asks for nonces in its name can
+/// push out that terminal's, and no other's. A terminal whose nonces are all used leaves its place to
+/// others; as long as one is not, it keeps it, so make `TERMINALS` as many as there are, and issue to no
+/// others.
 #[derive(Clone, Debug)]
-pub struct Nonces<const N: usize> {
-    issued: [Option<(TerminalId, [u8; 16])>; N],
+pub struct Nonces<const TERMINALS: usize, const EACH: usize> {
+    issued: [Option<(TerminalId, Issued<EACH>)>; TERMINALS],
+}
+
+/// The nonces of one terminal.
+#[derive(Clone, Copy, Debug)]
+struct Issued<const EACH: usize> {
+    nonces: [Option<[u8; 16]>; EACH],
+    /// The place of the oldest.
     next: usize,
 }
 
-impl<const N: usize> Nonces<N> {
+impl<const EACH: usize> Issued<EACH> {
+    const NONE: Self = Self {
+        nonces: [None; EACH],
+        next: 0,
+    };
+
+    fn put(&mut self, nonce: [u8; 16]) -> Result<(), Refusal> {
+        *self.nonces.get_mut(self.next).ok_or(Refusal::Full)? = Some(nonce);
+        self.next = (self.next + 1) % EACH.max(1);
+        Ok(())
+    }
+
+    fn all_used(&self) -> bool {
+        self.nonces.iter().all(Option::is_none)
+    }
+}
+
+impl<const TERMINALS: usize, const EACH: usize> Nonces<TERMINALS, EACH> {
     /// None issued.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            issued: [None; N],
-            next: 0,
+            issued: [None; TERMINALS],
         }
     }
 
     /// A nonce for one terminal's next tap.
     ///
     /// # Errors
-    /// [`Refusal::Randomness`]; [`Refusal::Full`] if `N` is zero.
+    /// [`Refusal::Randomness`]; [`Refusal::Full`] if `TERMINALS` others have nonces that are not used,
+    /// or `EACH` is zero.
     pub fn issue<R: TryCryptoRng + ?Sized>(
         &mut self,
         terminal: &TerminalId,
@@ -177,26 +288,37 @@ impl<const N: usize> Nonces<N> {
         let mut nonce = [0; 16];
         rng.try_fill_bytes(&mut nonce)
             .map_err(|_| Refusal::Randomness)?;
-        let place = self.issued.get_mut(self.next).ok_or(Refusal::Full)?;
-        *place = Some((*terminal, nonce));
-        self.next = (self.next + 1) % N.max(1);
+        let known = |place: &Option<(TerminalId, _)>| place.is_some_and(|(id, _)| id == *terminal);
+        let free = |place: &Option<(_, Issued<EACH>)>| place.is_none_or(|(_, of)| of.all_used());
+        let index = self.issued.iter().position(known);
+        let index = index.or_else(|| self.issued.iter().position(free));
+        let place = index.and_then(|index| self.issued.get_mut(index));
+        let place = place.ok_or(Refusal::Full)?;
+        let (_, issued) = match place {
+            Some(mine) if mine.0 == *terminal => mine,
+            place => place.insert((*terminal, Issued::NONE)),
+        };
+        issued.put(nonce)?;
         Ok(Freshness::Nonce(nonce))
     }
 }
 
-impl<const N: usize> Default for Nonces<N> {
+impl<const TERMINALS: usize, const EACH: usize> Default for Nonces<TERMINALS, EACH> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const N: usize> ReplayGuard for Nonces<N> {
+impl<const TERMINALS: usize, const EACH: usize> ReplayGuard for Nonces<TERMINALS, EACH> {
     fn accept(&mut self, terminal: &TerminalId, freshness: &Freshness) -> Result<(), Refusal> {
         let Freshness::Nonce(nonce) = *freshness else {
             return Err(Refusal::NotFresh);
         };
-        let wanted = Some((*terminal, nonce));
-        let place = self.issued.iter_mut().find(|issued| **issued == wanted);
+        let mut places = self.issued.iter_mut().flatten();
+        let of_it = places.find(|(id, _)| id == terminal);
+        let (_, issued) = of_it.ok_or(Refusal::NotFresh)?;
+        let wanted = Some(nonce);
+        let place = issued.nonces.iter_mut().find(|place| **place == wanted);
         *place.ok_or(Refusal::NotFresh)? = None;
         Ok(())
     }

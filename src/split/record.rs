@@ -74,10 +74,9 @@ pub struct Judgement {
     pub unknown: usize,
 }
 
-/// What the key holder keeps of a script. Wiped when dropped.
+/// What the key holder keeps of a script. Its whole buffer is wiped when it is dropped, also half-made.
 pub struct Record<'b> {
-    bytes: &'b mut [u8],
-    len: usize,
+    pub(super) out: Out<'b>,
 }
 
 /// The fixed part.
@@ -146,21 +145,21 @@ impl<'m> Replied<'m> {
 }
 
 impl<'b> Record<'b> {
-    pub(super) fn new(out: Out<'b>) -> Self {
+    /// To be made in this buffer.
+    pub(super) const fn new(buffer: &'b mut [u8]) -> Self {
         Self {
-            bytes: out.buffer,
-            len: out.len,
+            out: Out::new(buffer),
         }
     }
 
     fn plain(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.out.buffer.get(..self.out.len).unwrap_or_default()
     }
 
     /// How long [`Record::seal`] makes it.
     #[must_use]
     pub const fn sealed_len(&self) -> usize {
-        StorageKey::sealed_len(self.len)
+        StorageKey::sealed_len(self.out.len)
     }
 
     /// Enciphers it for storing; returns the length.
@@ -176,8 +175,8 @@ impl<'b> Record<'b> {
     /// # Errors
     /// [`Refusal::Stored`], [`Refusal::BufferTooSmall`].
     pub fn unseal(sealed: &[u8], key: &StorageKey, buffer: &'b mut [u8]) -> Result<Self, Refusal> {
-        let len = key.unseal(sealed, buffer)?;
-        let record = Self { bytes: buffer, len };
+        let mut record = Self::new(buffer);
+        record.out.len = key.unseal(sealed, record.out.buffer)?;
         if record.plain().get(..2) != Some(&[FORMAT, Kind::Record as u8]) {
             return Err(Refusal::Stored);
         }
@@ -278,13 +277,13 @@ impl<'b> Record<'b> {
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
-        self.bytes.zeroize();
+        self.out.buffer.zeroize();
     }
 }
 
 impl core::fmt::Debug for Record<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Record({} bytes)", self.len)
+        write!(f, "Record({} bytes)", self.out.len)
     }
 }
 

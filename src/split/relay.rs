@@ -7,6 +7,11 @@
 //!
 //! The dialogue starts with a [`Challenge`] in remote mode, which has no cryptogram, and all messages
 //! are tied to it and numbered from zero. For key changes, and for whatever a script cannot know.
+//!
+//! A number is used once, whatever becomes of the exchange. If it could be used again after a failed
+//! call, an answer that comes late, or was kept back, would be taken for the answer to the frame that has
+//! the number now. So the first failure ends the dialogue on the key holder's side, and the terminal takes
+//! no command twice.
 
 use super::challenge::{Challenge, Intent, Mode};
 use super::error::{MessageError, Refusal, TerminalError};
@@ -31,7 +36,10 @@ pub type RelayReply = Message<{ OVERHEAD + 3 + MAX_REPLY }>;
 pub struct Relay {
     challenge: Challenge,
     binding: Binding,
-    next: u16,
+    /// The number of the command that is next; none at the end.
+    next: Option<u16>,
+    /// The number of the command that waits for the card's answer.
+    open: Option<u16>,
     frame: [u8; MAX_COMMAND],
 }
 
@@ -62,7 +70,8 @@ impl Relay {
         Ok(Self {
             binding: Binding::new(&challenge, key)?,
             challenge,
-            next: 0,
+            next: Some(0),
+            open: None,
             frame: [0; MAX_COMMAND],
         })
     }
@@ -75,41 +84,41 @@ impl Relay {
         Ok(self.challenge.seal(self.binding.transport())?)
     }
 
-    /// The frame for the card; nothing at the end of the dialogue.
+    /// The frame for the card; nothing at the end of the dialogue. The frame goes to the card once, and
+    /// then its answer to [`Relay::reply`]. A message that is refused changes nothing.
     ///
     /// # Errors
-    /// [`TerminalError::Message`].
+    /// [`TerminalError::Message`]; [`TerminalError::OutOfTurn`] after the end, or before the answer to the
+    /// frame before; [`TerminalError::BufferTooSmall`] for a frame of more than 72 bytes.
     pub fn command(&mut self, message: &[u8]) -> Result<Option<&[u8]>, TerminalError> {
+        let (None, Some(number)) = (self.open, self.next) else {
+            return Err(TerminalError::OutOfTurn);
+        };
         let mut body = self
             .binding
             .open(From::Holder, Kind::RelayCommand, message)?;
-        let (end, frame) = parse(&mut body, self.next)?;
+        let (end, frame) = parse(&mut body, number)?;
         if end {
+            self.next = None;
             return Ok(None);
         }
         let room = self.frame.get_mut(..frame.len());
         let room = room.ok_or(TerminalError::BufferTooSmall)?;
         room.copy_from_slice(frame);
+        self.next = number.checked_add(1);
+        self.open = Some(number);
         Ok(Some(room))
     }
 
     /// The message with the card's answer; without one if it did not answer.
     ///
     /// # Errors
-    /// [`TerminalError::BufferTooSmall`] for an answer of more than 258 bytes.
+    /// [`TerminalError::OutOfTurn`] if no frame waits for an answer; [`TerminalError::BufferTooSmall`]
+    /// for an answer of more than 258 bytes.
     pub fn reply(&mut self, answer: Option<&[u8]>) -> Result<RelayReply, TerminalError> {
-        let number = self.next;
-        self.next = self
-            .next
-            .checked_add(1)
-            .ok_or(TerminalError::BufferTooSmall)?;
-        Ok(seal(
-            &self.binding,
-            From::Terminal,
-            Kind::RelayReply,
-            number,
-            answer,
-        )?)
+        let number = self.open.take().ok_or(TerminalError::OutOfTurn)?;
+        let (from, kind) = (From::Terminal, Kind::RelayReply);
+        Ok(seal(&self.binding, from, kind, number, answer)?)
     }
 
     /// One exchange with the card, blocking: from the key holder's message to the answer for it;
@@ -233,15 +242,65 @@ pub enum RemoteError<E> {
     /// Too many exchanges, or an answer that is too long.
     #[error("the dialogue is too long")]
     TooLong,
+    /// An exchange has failed before, or was given up: what comes now could be the answer to that.
+    #[error("the dialogue has broken off; it takes a new tap")]
+    Over,
+}
+
+/// Looks at replies before they are let in to a [`RemoteCard`], where anybody can send something: a service
+/// on the open network. What is refused here has not reached the dialogue, and does not end it.
+///
+/// It lets each number in once, in order.
+pub struct RelayGate {
+    binding: Binding,
+    next: u16,
+}
+
+impl RelayGate {
+    /// For the dialogue of this challenge.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongMode`].
+    pub fn new(accepted: &Accepted) -> Result<Self, Refusal> {
+        only_remote(accepted)?;
+        Ok(Self {
+            binding: accepted.binding().clone(),
+            next: 0,
+        })
+    }
+
+    /// Whether this is the terminal's reply to the frame that is out.
+    ///
+    /// # Errors
+    /// As those of the messages; [`MessageError::Sequence`] for one that has been let in before.
+    pub fn admit(&mut self, message: &[u8]) -> Result<(), MessageError> {
+        let mut body = self
+            .binding
+            .open(From::Terminal, Kind::RelayReply, message)?;
+        parse(&mut body, self.next)?;
+        // No dialogue goes on after the last number.
+        self.next = self.next.saturating_add(1);
+        Ok(())
+    }
+}
+
+fn only_remote(accepted: &Accepted) -> Result<(), Refusal> {
+    match accepted.challenge().intent.mode {
+        Mode::Remote => Ok(()),
+        asked => Err(Refusal::WrongMode { asked }),
+    }
 }
 
 /// A card at a terminal, for the key holder: a [`Transport`] if `C` is a [`Carrier`], an
 /// [`AsyncTransport`] if it is an [`AsyncCarrier`].
+///
+/// The first exchange that fails, or whose future is dropped, is the last.
 pub struct RemoteCard<C> {
     binding: Binding,
     format: LinkFormat,
     carrier: C,
-    next: u16,
+    /// The number of the next command. None while one is out, and after one that has failed.
+    next: Option<u16>,
 }
 
 impl<C> RemoteCard<C> {
@@ -250,51 +309,51 @@ impl<C> RemoteCard<C> {
     /// # Errors
     /// [`Refusal::WrongMode`].
     pub fn new(accepted: &Accepted, carrier: C) -> Result<Self, Refusal> {
-        let challenge = accepted.challenge();
-        if challenge.intent.mode != Mode::Remote {
-            return Err(Refusal::WrongMode {
-                asked: challenge.intent.mode,
-            });
-        }
+        only_remote(accepted)?;
         Ok(Self {
             binding: accepted.binding().clone(),
-            format: challenge.format,
+            format: accepted.challenge().format,
             carrier,
-            next: 0,
+            next: Some(0),
         })
     }
 
-    /// The message that ends the dialogue.
+    /// The message that ends the dialogue. To the terminal it says that the key holder has come to its
+    /// end, with every answer heard.
     ///
     /// # Errors
-    /// None that a caller can cause.
-    pub fn goodbye(&self) -> Result<RelayCommand, Refusal> {
-        Ok(seal(
-            &self.binding,
-            From::Holder,
-            Kind::RelayCommand,
-            self.next,
-            None,
-        )?)
-    }
-
-    fn ask<E>(&self, command: &[u8]) -> Result<RelayCommand, RemoteError<E>> {
+    /// [`Refusal::Expired`] if the dialogue has broken off.
+    pub fn goodbye(self) -> Result<RelayCommand, Refusal> {
+        let number = self.next.ok_or(Refusal::Expired)?;
         let (from, kind) = (From::Holder, Kind::RelayCommand);
-        seal(&self.binding, from, kind, self.next, Some(command)).map_err(|_| RemoteError::TooLong)
+        Ok(seal(&self.binding, from, kind, number, None)?)
     }
 
-    fn hear<E>(&mut self, answer: &[u8], reply: &mut [u8]) -> Result<usize, RemoteError<E>> {
+    /// Takes the next number, for good, and makes the message.
+    fn ask<E>(&mut self, command: &[u8]) -> Result<(u16, RelayCommand), RemoteError<E>> {
+        let number = self.next.take().ok_or(RemoteError::Over)?;
+        let (from, kind) = (From::Holder, Kind::RelayCommand);
+        let message = seal(&self.binding, from, kind, number, Some(command));
+        Ok((number, message.map_err(|_| RemoteError::TooLong)?))
+    }
+
+    fn hear<E>(
+        &mut self,
+        number: u16,
+        answer: &[u8],
+        reply: &mut [u8],
+    ) -> Result<usize, RemoteError<E>> {
         let mut body = self
             .binding
             .open(From::Terminal, Kind::RelayReply, answer)
             .map_err(RemoteError::Message)?;
-        let (gone, frame) = parse(&mut body, self.next).map_err(RemoteError::Message)?;
-        self.next = self.next.checked_add(1).ok_or(RemoteError::TooLong)?;
+        let (gone, frame) = parse(&mut body, number).map_err(RemoteError::Message)?;
         if gone {
             return Err(RemoteError::CardGone);
         }
         let room = reply.get_mut(..frame.len()).ok_or(RemoteError::TooLong)?;
         room.copy_from_slice(frame);
+        self.next = Some(number.checked_add(1).ok_or(RemoteError::TooLong)?);
         Ok(frame.len())
     }
 }
@@ -311,20 +370,20 @@ const MAX_ANSWER: usize = OVERHEAD + 3 + MAX_REPLY;
 
 impl<C: Carrier> Transport for RemoteCard<C> {
     fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {
-        let message = self.ask(command)?;
+        let (number, message) = self.ask(command)?;
         let mut answer = [0; MAX_ANSWER];
         let len = self.carrier.call(&message, &mut answer);
         let len = len.map_err(RemoteError::Carrier)?;
-        self.hear(answer.get(..len).unwrap_or_default(), reply)
+        self.hear(number, answer.get(..len).unwrap_or_default(), reply)
     }
 }
 
 impl<C: AsyncCarrier> AsyncTransport for RemoteCard<C> {
     async fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {
-        let message = self.ask(command)?;
+        let (number, message) = self.ask(command)?;
         let mut answer = [0; MAX_ANSWER];
         let len = self.carrier.call(&message, &mut answer).await;
         let len = len.map_err(RemoteError::Carrier)?;
-        self.hear(answer.get(..len).unwrap_or_default(), reply)
+        self.hear(number, answer.get(..len).unwrap_or_default(), reply)
     }
 }

@@ -4,8 +4,8 @@
 
 use desfire_ev1::picc::{Application, Card};
 use desfire_ev1::split::{
-    Accepted, Answered, Counters, Freshness, Intent, Mode, Modes, Refusal, SoftKey, Tap,
-    TerminalId, TransportKey, TransportKeyId, Waiting,
+    Accepted, Answered, Counters, Freshness, Grant, Intent, KnownTerminal, Mode, Modes, Refusal,
+    ReplayGuard, SoftKey, Tap, TerminalId, TransportKey, TransportKeyId, TransportKeys, Waiting,
 };
 use desfire_ev1::wire::{Aid, AuthScheme, InlineBytes, KeyInfo, KeyNo, KeySettings, KeyType, Uid};
 use desfire_ev1::{
@@ -37,6 +37,37 @@ pub fn aes(mode: Mode, counter: u64) -> Intent {
     intent(mode, AuthScheme::Aes, KeyType::Aes, counter)
 }
 
+/// Key 0 of the application, by every authentication.
+pub fn grants(modes: Modes) -> [Grant; 3] {
+    [AuthScheme::Legacy, AuthScheme::Iso, AuthScheme::Aes].map(|scheme| Grant {
+        aid: AID,
+        key_no: KeyNo::MASTER,
+        scheme,
+        modes,
+    })
+}
+
+/// The one terminal of these tests.
+pub fn till<'k>(key: &'k TransportKey, grants: &'k [Grant]) -> KnownTerminal<'k> {
+    KnownTerminal {
+        id: TerminalId::new(TERMINAL).unwrap(),
+        transport: TransportKeys::One {
+            id: TransportKeyId::Preshared(1),
+            key,
+        },
+        grants,
+    }
+}
+
+/// A challenge at a key holder that knows this terminal and grants it these modes.
+pub fn check(
+    message: &[u8],
+    modes: Modes,
+    guard: &mut impl ReplayGuard,
+) -> Result<Accepted, Refusal> {
+    Accepted::check(message, &till(&transport_key(), &grants(modes)), guard)
+}
+
 /// The key holder of the tests.
 pub struct Shop {
     pub guard: Counters<4>,
@@ -54,7 +85,7 @@ impl Shop {
     }
 
     pub fn accept(&mut self, message: &[u8]) -> Result<Accepted, Refusal> {
-        Accepted::check(message, &transport_key(), &self.policy, &mut self.guard)
+        check(message, self.policy, &mut self.guard)
     }
 
     pub fn answer(&mut self, message: &[u8]) -> Answered {

@@ -31,7 +31,15 @@ impl CardSocket {
     /// # Errors
     /// There is no free port.
     pub fn new(card: Card) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        Self::at(card, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Lays a card onto this address; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// The address is taken.
+    pub fn at(card: Card, address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let card = Arc::new(Mutex::new(card));
         let over = Arc::new(AtomicBool::new(false));

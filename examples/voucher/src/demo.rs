@@ -43,14 +43,26 @@ const TILLS: [(Mode, &str, &str); 4] = [
 const TAPS: usize = 5;
 /// With delay, fewer: they take long and vary little.
 const DELAYED_TAPS: usize = 3;
-const VOUCHERS: i32 = 100;
+pub(crate) const VOUCHERS: i32 = 100;
+
+/// The terminals of the demonstration's shop, each with its one mode.
+pub(crate) fn shop_tills() -> [(&'static str, Modes); 4] {
+    TILLS.map(|(mode, till, _)| (till, Modes::from(mode)))
+}
+
+/// The mode of this name in the table.
+#[must_use]
+pub fn mode_named(name: &str) -> Option<Mode> {
+    let mut tills = TILLS.into_iter();
+    tills.find_map(|(mode, _, known)| (known == name).then_some(mode))
+}
 
 /// The whole of it, on `out`.
 ///
 /// # Errors
 /// Anything that goes wrong, and anything that a thief gets away with.
 pub async fn run(options: &Options, out: &mut impl Write) -> Result<(), Failure> {
-    let shop = Shop::new(&TILLS.map(|(mode, till, _)| (till, Modes::from(mode))))?;
+    let shop = Shop::new(&shop_tills())?;
     let holder = shop.holder(options.token.as_ref())?;
     let name = holder.name();
     let mut config = shop.config()?;
@@ -97,7 +109,10 @@ pub async fn run(options: &Options, out: &mut impl Write) -> Result<(), Failure>
 }
 
 /// A blank card, with nonces of its own.
-fn software_card() -> Result<Card, getrandom::Error> {
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn software_card() -> Result<Card, getrandom::Error> {
     let (mut seed, mut serial) = ([0; 16], [0; 5]);
     getrandom::fill(&mut seed)?;
     getrandom::fill(&mut serial)?;

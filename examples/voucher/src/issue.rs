@@ -62,6 +62,17 @@ impl Desk {
         })
     }
 
+    /// With these master keys, in the order of [`Desk::masters`].
+    ///
+    /// # Errors
+    /// None that a caller can cause.
+    pub fn of(masters: [Zeroizing<[u8; 16]>; 3]) -> Result<Self, IssueError> {
+        Ok(Self {
+            scheme: Scheme::new()?,
+            masters,
+        })
+    }
+
     /// The scheme.
     #[must_use]
     pub const fn scheme(&self) -> &Scheme {

@@ -120,7 +120,7 @@ pub fn in_process(token: Option<&TokenSpec>) -> Result<Duration, Failure> {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut terminal = shop.terminal("till-0", nowhere)?;
     let holder = shop.holder(token)?;
-    let base = shop.base_key();
+    let books = shop.config()?;
     let mut messages = Vec::new();
     for _ in 0..ROUNDS {
         messages.push(challenge(&mut terminal, uid(0))?);
@@ -128,12 +128,7 @@ pub fn in_process(token: Option<&TokenSpec>) -> Result<Duration, Failure> {
     let mut guard = Counters::<1>::new();
     let began = Instant::now();
     for message in &messages {
-        let claimed = Challenge::claimed(message)?;
-        let desfire_ev1::split::TransportKeyId::Dukpt(ksn) = claimed.intent.transport else {
-            return Err("not DUKPT".into());
-        };
-        let key = base.transport_key(ksn).ok_or("no such counter")?;
-        let accepted = Accepted::check(message, &key, &Modes::default(), &mut guard)?;
+        let accepted = Accepted::check(message, &books, &mut guard)?;
         let mut card_key = holder.find(&accepted.key_request())?;
         let answered = accepted.answer(&mut *card_key, &mut getrandom::SysRng)?;
         std::hint::black_box(answered.card_locked()?);

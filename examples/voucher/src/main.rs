@@ -1,11 +1,14 @@
-//! The program: the demonstration, and the load test.
+//! The program: the demonstration, the load test, and each part by itself.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use desfire_ev1::split::Mode;
 use lexopt::prelude::*;
+use voucher::apart;
 use voucher::demo::{self, Failure};
 use voucher::keys::TokenSpec;
 use voucher::load;
@@ -20,6 +23,10 @@ Commands:
   demo (or none)      issues a card, redeems vouchers in each mode, shows what each costs
                       and what a thief of the terminal has
   load                many terminals at once against the service; build with --release
+  service             the service alone, until Ctrl-C or SIGTERM
+  card                a blank software card behind a socket, likewise
+  issue               issues the card at --card
+  tap                 redeems vouchers of the card at --card, by the service at --service
 
 Options:
   --token             keys in a PKCS#11 token instead of in this process
@@ -30,7 +37,15 @@ Options:
                       (--features pcsc); it must be blank, and keeps the application
   --delay MS          demo: what a call costs on the way, for the second row of times
                       (default: 80)
-  --audit             demo: show the service's audit log on standard error
+  --audit             demo, service: show the audit log on standard error
+  --shop FILE         service, issue, tap: the shop's keys, in clear; made if there is no
+                      such file (default: voucher-shop)
+  --listen ADDR       service, card: where (default: 127.0.0.1, any free port)
+  --service ADDR, --card ADDR
+                      issue, tap: where they are
+  --till NAME         tap: till-1 to till-4, which have one mode each (default: till-1)
+  --mode MODE         tap: card-locked, script, proven or remote (default: card-locked)
+  --count N           tap: how many vouchers (default: 1)
   --terminals N       load: how many at once (default: 32)
   --seconds N         load: how long (default: 5)
   --help              this text
@@ -48,9 +63,27 @@ const MODULES: [&str; 4] = [
     "/opt/homebrew/lib/softhsm/libsofthsm2.so",
 ];
 
+#[derive(Default, Clone, Copy)]
+enum Part {
+    #[default]
+    Demo,
+    Load,
+    Service,
+    Card,
+    Issue,
+    Tap,
+}
+
 #[derive(Default)]
 struct Arguments {
-    load: bool,
+    part: Part,
+    shop: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    service: Option<SocketAddr>,
+    card: Option<SocketAddr>,
+    till: Option<String>,
+    mode: Option<Mode>,
+    count: Option<u8>,
     token: bool,
     module: Option<PathBuf>,
     label: Option<String>,
@@ -83,8 +116,23 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Long("audit") => arguments.demo.audit = true,
             Long("terminals") => arguments.terminals = parser.value()?.parse::<u16>()?.into(),
             Long("seconds") => arguments.seconds = parser.value()?.parse::<u16>()?.into(),
-            Value(command) if command == "demo" => arguments.load = false,
-            Value(command) if command == "load" => arguments.load = true,
+            Long("shop") => arguments.shop = Some(parser.value()?.into()),
+            Long("listen") => arguments.listen = Some(parser.value()?.parse()?),
+            Long("service") => arguments.service = Some(parser.value()?.parse()?),
+            Long("card") => arguments.card = Some(parser.value()?.parse()?),
+            Long("till") => arguments.till = Some(parser.value()?.string()?),
+            Long("mode") => {
+                let name = parser.value()?.string()?;
+                let mode = demo::mode_named(&name);
+                arguments.mode = Some(mode.ok_or("there is no such mode")?);
+            }
+            Long("count") => arguments.count = Some(parser.value()?.parse()?),
+            Value(command) if command == "demo" => arguments.part = Part::Demo,
+            Value(command) if command == "load" => arguments.part = Part::Load,
+            Value(command) if command == "service" => arguments.part = Part::Service,
+            Value(command) if command == "card" => arguments.part = Part::Card,
+            Value(command) if command == "issue" => arguments.part = Part::Issue,
+            Value(command) if command == "tap" => arguments.part = Part::Tap,
             other => return Err(other.unexpected()),
         }
     }
@@ -126,12 +174,36 @@ fn token(arguments: &Arguments) -> Result<Option<TokenSpec>, Failure> {
 async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let token = token(&arguments)?;
     let mut out = std::io::stdout();
-    if arguments.load {
-        let time = Duration::from_secs(arguments.seconds);
-        load::run(arguments.terminals, time, token.as_ref(), &mut out).await?;
-    } else {
-        arguments.demo.token = token;
-        demo::run(&arguments.demo, &mut out).await?;
+    let shop = arguments.shop.unwrap_or_else(|| "voucher-shop".into());
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = arguments.listen.unwrap_or(listen);
+    let card = arguments.card.ok_or("--card says where the card is");
+    match arguments.part {
+        Part::Demo => {
+            arguments.demo.token = token;
+            demo::run(&arguments.demo, &mut out).await?;
+        }
+        Part::Load => {
+            let time = Duration::from_secs(arguments.seconds);
+            load::run(arguments.terminals, time, token.as_ref(), &mut out).await?;
+        }
+        Part::Service => {
+            let audit = arguments.demo.audit;
+            apart::service(&shop, listen, token.as_ref(), audit, &mut out).await?;
+        }
+        Part::Card => apart::card(listen, demo::software_card()?, &mut out).await?,
+        Part::Issue => drop(apart::issue(&shop, card?, &mut out)?),
+        Part::Tap => {
+            let tap = apart::TapAt {
+                shop,
+                till: arguments.till.unwrap_or_else(|| "till-1".to_owned()),
+                service: arguments.service.ok_or("--service says where it is")?,
+                card: card?,
+                mode: arguments.mode.unwrap_or(Mode::CardLocked),
+                count: arguments.count.unwrap_or(1),
+            };
+            apart::tap(&tap, &mut out).await?;
+        }
     }
     out.flush()?;
     Ok(())

@@ -9,10 +9,10 @@
 //! redeems, key 2 tops up. Terminals are granted nothing but key 1.
 
 use desfire_ev1::Outcome;
-use desfire_ev1::split::{Effect, ScriptBuilder, TransportKeyId};
+use desfire_ev1::split::{Effect, Grant, Modes, ScriptBuilder, TransportKeyId};
 use desfire_ev1::wire::{
-    Access, AccessRights, Aid, Amount, CommMode, FileDetail, FileNo, FileSettings, InlineBytes,
-    KeyNo, U24, Uid, ValueFlags, WireError,
+    Access, AccessRights, Aid, Amount, AuthScheme, CommMode, FileDetail, FileNo, FileSettings,
+    InlineBytes, KeyNo, U24, Uid, ValueFlags, WireError,
 };
 use desfire_ev1::{AsyncTransport, Authenticated, Machine as _, RunError, Session, Transport};
 
@@ -99,6 +99,17 @@ impl Scheme {
             write: Access::Key(self.redeem),
             read_write: Access::Never,
             change: Access::Key(self.master),
+        }
+    }
+
+    /// What a terminal is granted: the redeeming key, and no other.
+    #[must_use]
+    pub const fn grant(&self, modes: Modes) -> Grant {
+        Grant {
+            aid: AID,
+            key_no: self.redeem,
+            scheme: AuthScheme::Aes,
+            modes,
         }
     }
 

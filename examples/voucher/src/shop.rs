@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use desfire_ev1::Key;
@@ -13,8 +14,11 @@ use zeroize::Zeroizing;
 use crate::issue::{Desk, IssueError};
 use crate::keys::{Holder, SoftHolder, TokenError, TokenHolder, TokenSpec};
 use crate::scheme::{self, AID};
-use crate::service::{Config, KnownTerminal};
-use crate::terminal::Terminal;
+use crate::service::{Config, Till};
+use crate::terminal::{Terminal, store};
+
+/// Keys in a shop's file: the base key, then the desk's masters.
+const IN_FILE: usize = 4;
 
 /// Why there is no shop.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,9 @@ pub enum ShopError {
     /// There is no terminal of that name.
     #[error("there is no terminal {0:?}")]
     NoTerminal(String),
+    /// The shop's file.
+    #[error("the shop's file: {0}")]
+    File(#[from] std::io::Error),
 }
 
 /// The keys of a shop: masters at the desk, the base key of the terminals' transport keys.
@@ -67,6 +74,37 @@ impl Shop {
         })
     }
 
+    /// With the keys in this file, which only its owner can read; made with new ones if there is none.
+    ///
+    /// # Errors
+    /// [`ShopError::File`] if it cannot be read or written, or is none.
+    pub fn in_file(path: &Path, terminals: &[(&str, Modes)]) -> Result<Self, ShopError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut fresh = Zeroizing::new(vec![0; IN_FILE * 16]);
+                getrandom::fill(&mut fresh).map_err(IssueError::from)?;
+                store(path, &fresh)?;
+                fresh
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (keys, rest) = bytes.as_chunks::<16>();
+        let [base_key, masters @ ..] = keys else {
+            return Err(std::io::Error::from(std::io::ErrorKind::InvalidData).into());
+        };
+        match masters.try_into() {
+            Ok(masters) if rest.is_empty() => {
+                let masters: &[[u8; 16]; IN_FILE - 1] = masters;
+                let mut shop =
+                    Self::of(Arc::new(Desk::of(masters.map(Zeroizing::new))?), terminals)?;
+                shop.base_key = Zeroizing::new(*base_key);
+                Ok(shop)
+            }
+            _ => Err(std::io::Error::from(std::io::ErrorKind::InvalidData).into()),
+        }
+    }
+
     /// What the terminals' transport keys come from.
     #[must_use]
     pub fn base_key(&self) -> BaseKey {
@@ -86,12 +124,11 @@ impl Shop {
     pub fn config(&self) -> Result<Config, ShopError> {
         let mut terminals = HashMap::new();
         for (place, (name, modes)) in self.terminals.iter().enumerate() {
-            let key_id = Self::key_id(place);
-            let modes = *modes;
-            terminals.insert(
-                TerminalId::new(name.as_bytes())?,
-                KnownTerminal { key_id, modes },
-            );
+            let till = Till {
+                key_id: Self::key_id(place),
+                grants: vec![self.desk.scheme().grant(*modes)],
+            };
+            terminals.insert(TerminalId::new(name.as_bytes())?, till);
         }
         Ok(Config::new(self.base_key(), terminals))
     }

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use desfire_ev1::split::{Challenge, Effect, Freshness, Mode, TerminalId, TransportKeyId};
+use desfire_ev1::split::{Challenge, Effect, Freshness, Mode, Relay, TerminalId, TransportKeyId};
 use desfire_ev1::wire::{Aid, InlineBytes, KeyNo, Status};
+use desfire_ev1::{Link, LinkFormat, Machine as _, Session, Transport};
 use support::*;
+use voucher::scheme::AID;
 use voucher::terminal::{Refused, TapError, Terminal};
 
 /// A challenge of a real card, changed and made right again with the terminal's own key.
@@ -251,6 +253,51 @@ async fn the_key_holder_is_slow() {
     assert_eq!(bench.on_card(), (VOUCHERS, 0));
 }
 
+/// The health page is open to all. However often it is asked, there is a place for a tap.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_questions_for_health() {
+    let bad = Bad {
+        inner: holder(),
+        down: Arc::default(),
+        slow: Duration::from_millis(100),
+    };
+    let bench = Bench::with(
+        |config| {
+            config.deadline = Duration::from_secs(2);
+            config.at_once = 2;
+        },
+        Arc::new(bad),
+    )
+    .await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let mut stranger = bench.terminal("till-1");
+        asking.spawn(async move { stranger.client().get("/health").await.is_ok() });
+    }
+    // The first has been answered: all are on their way.
+    assert!(asking.join_next().await.unwrap().unwrap());
+    let mut till = bench.terminal("till-0");
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+    assert!(!asking.is_empty(), "the test asks for too little");
+}
+
+/// Two terminals with one initial key could speak for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_each_terminal() {
+    let shop = voucher::shop::Shop::of(desk(), &TILLS).unwrap();
+    let mut config = shop.config().unwrap();
+    for till in config.terminals.values_mut() {
+        till.key_id = *b"the same";
+    }
+    let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let audit = voucher::service::Audit::new(std::io::sink());
+    let started = voucher::service::start(config, holder(), audit, anywhere).await;
+    let error = started.err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_bodies() {
     let bench = Bench::new().await;
@@ -373,26 +420,112 @@ async fn rate_limits() {
         .unwrap();
 }
 
+/// Somebody on the network who knows the tap's number, as it travels in clear: nothing that he sends
+/// ends it, and he learns nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_the_terminals_changes_nothing() {
+    let bench = Bench::new().await;
+    let mut till = bench.terminal("till-0");
+    let mut stranger = bench.terminal("till-1");
+    // Bodies of all kinds, the right ones with each byte changed among them, and those before.
+    fn bodies(right: &[u8], before: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let mut bodies = vec![vec![], vec![0; 40]];
+        bodies.extend((0..right.len()).map(|at| {
+            let mut changed = right.to_vec();
+            changed[at] ^= 1;
+            changed
+        }));
+        bodies.extend_from_slice(before);
+        bodies
+    }
+    async fn refused(stranger: &mut Terminal, path: &str, bodies: Vec<Vec<u8>>) {
+        for body in bodies {
+            let refused = refusal(stranger.client().post(path, &body).await.unwrap_err());
+            assert!(matches!(refused.status, 400 | 401), "{refused:?}");
+        }
+    }
+
+    let mut link = bench.link();
+    let waiting = till.challenge(Mode::Proven, one(), &mut link).unwrap();
+    let challenge = waiting.message().unwrap();
+    let reply = till.client().post("/v1/taps", &challenge).await.unwrap();
+    let path = reply.tap_path("proof").unwrap();
+    let proven = waiting.proven(&reply.body).unwrap().run(&mut link).unwrap();
+    let proof = proven.message().unwrap();
+    let others = [challenge.to_vec(), reply.body];
+    refused(&mut stranger, &path, bodies(&proof, &others)).await;
+    let release = till.client().post(&path, &proof).await.unwrap();
+    proven.release(&release.body).unwrap();
+    drop(link);
+
+    let mut link = bench.link();
+    let (id, key) = till.next_key().unwrap();
+    let uid = Session::new().get_version().run(&mut link).unwrap().uid;
+    let intent = till.intent(Mode::Remote, one(), uid, id).unwrap();
+    let mut relay = Relay::new(intent, AID, link.format(), &key).unwrap();
+    let opening = relay.message().unwrap();
+    let mut reply = till.client().post("/v1/taps", &opening).await.unwrap();
+    let path = reply.tap_path("frame").unwrap();
+    let mut before = vec![opening.to_vec()];
+    while let Some(frame) = relay.exchange(&reply.body, &mut link).unwrap() {
+        before.push(reply.body);
+        refused(&mut stranger, &path, bodies(&frame, &before)).await;
+        before.push(frame.to_vec());
+        reply = till.client().post(&path, &frame).await.unwrap();
+    }
+    assert_eq!(reply.verdict.as_deref(), Some("done, 9 left"));
+    drop(link);
+    assert_eq!(bench.on_card(), (VOUCHERS - 1, 1));
+    let page = till.client().get("/metrics").await.unwrap();
+    for line in [
+        r#"voucher_verdicts_total{mode="proven",outcome="released"} 1"#,
+        r#"voucher_verdicts_total{mode="remote",outcome="done"} 1"#,
+        "voucher_open_taps 0",
+    ] {
+        assert!(page.contains(line), "{line} in\n{page}");
+    }
+}
+
+/// A card that does not know its key says something of the right length.
+struct Guessing(voucher::card::CardLink);
+
+impl Link for Guessing {
+    type Error = voucher::card::LinkError;
+
+    fn format(&self) -> LinkFormat {
+        self.0.format()
+    }
+}
+
+impl Transport for Guessing {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {
+        let len = self.0.exchange(command, reply)?;
+        // The answer to the token is the only one of this length that is the last.
+        if len == 18 && reply[17] == 0x00 {
+            reply[0] ^= 1;
+        }
+        Ok(len)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_proof_ends_the_tap() {
     let bench = Bench::new().await;
     let mut till = bench.terminal("till-0");
-    let mut link = bench.link();
+    let mut link = Guessing(bench.link());
     let waiting = till.challenge(Mode::Proven, one(), &mut link).unwrap();
     let reply = till
         .client()
         .post("/v1/taps", &waiting.message().unwrap())
         .await
         .unwrap();
-    let proven =
-        desfire_ev1::Machine::run(waiting.proven(&reply.body).unwrap(), &mut link).unwrap();
-    let mut proof = proven.message().unwrap().to_vec();
-    proof[12] ^= 1;
+    let proven = waiting.proven(&reply.body).unwrap().run(&mut link).unwrap();
+    // A card that guesses, at an honest terminal: the message is right, the proof is not.
+    let guess = proven.message().unwrap();
     let path = reply.tap_path("proof").unwrap();
-    let refused = refusal(till.client().post(&path, &proof).await.unwrap_err());
-    assert!(matches!(refused.status, 401 | 403), "{refused:?}");
-    proof[12] ^= 1;
-    let refused = refusal(till.client().post(&path, &proof).await.unwrap_err());
+    let refused = refusal(till.client().post(&path, &guess).await.unwrap_err());
+    assert_eq!((refused.status, refused.word.as_str()), (403, "proof"));
+    let refused = refusal(till.client().post(&path, &guess).await.unwrap_err());
     assert_eq!(refused.status, 404);
 }
 
@@ -419,7 +552,7 @@ async fn a_graceful_stop() {
     let stopped = tokio::spawn(bench.running.stop());
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!stopped.is_finished());
-    let proven = desfire_ev1::Machine::run(waiting.proven(&reply.body).unwrap(), &mut link);
+    let proven = waiting.proven(&reply.body).unwrap().run(&mut link);
     let path = reply.tap_path("proof").unwrap();
     let proof = proven.unwrap().message().unwrap();
     till.client().post(&path, &proof).await.unwrap();
@@ -429,6 +562,44 @@ async fn a_graceful_stop() {
         .unwrap()
         .unwrap();
     assert!(till.client().get("/health").await.is_err());
+}
+
+/// A card has done a script and its receipt is on the way: the service waits for it. Which receipts have
+/// not come stands in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_receipts() {
+    let bench = Bench::with(|config| config.patience = Duration::from_secs(2), holder()).await;
+    let mut till = bench.terminal("till-0");
+    let mut scripts = Vec::new();
+    for _ in 0..2 {
+        let mut link = bench.link();
+        let waiting = till.challenge(Mode::Script, one(), &mut link).unwrap();
+        let message = waiting.message().unwrap();
+        let reply = till.client().post("/v1/taps", &message).await.unwrap();
+        let mut room = [0; 512];
+        let mut player = waiting.script(&reply.body, &mut room).unwrap();
+        player.play(&mut link).unwrap();
+        let receipt = player.into_receipt().unwrap().to_vec();
+        scripts.push((reply.tap_path("receipt").unwrap(), receipt));
+    }
+    let stopped = tokio::spawn(bench.running.stop());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!stopped.is_finished());
+    let (path, receipt) = &scripts[0];
+    let reply = till.client().post(path, receipt).await.unwrap();
+    assert!(reply.verdict.unwrap().starts_with("done"));
+    tokio::time::timeout(Duration::from_secs(10), stopped)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let log = bench.log.text();
+    let given_up: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("event=given-up"))
+        .collect();
+    assert_eq!(given_up.len(), 1, "{log}");
+    assert!(given_up[0].contains("counter=2 outcome=unknown"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

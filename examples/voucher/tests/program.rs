@@ -14,6 +14,10 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn voucher(arguments: &[&str]) -> Output {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    command(arguments).output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_voucher"));
     command.args(arguments).env("VOUCHER_PIN", "1234");
     if let Some(module) = std::env::var_os("VOUCHER_TEST_TOKEN")
@@ -21,7 +25,138 @@ fn voucher(arguments: &[&str]) -> Output {
     {
         command.arg("--token").arg("--module").arg(module);
     }
-    command.output().unwrap()
+    command
+}
+
+/// A part that runs until it is told to stop.
+#[cfg(unix)]
+struct Part {
+    child: std::process::Child,
+    out: std::io::BufReader<std::process::ChildStdout>,
+    address: String,
+}
+
+#[cfg(unix)]
+impl Part {
+    fn start(arguments: &[&str]) -> Self {
+        use std::io::BufRead as _;
+        use std::process::Stdio;
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let (_, address) = line.trim_end().rsplit_once(" at ").expect("an address");
+        let address = address.to_owned();
+        Self {
+            child,
+            out,
+            address,
+        }
+    }
+
+    /// SIGTERM; whether it ended well, what else it said, and its log.
+    fn stop(mut self) -> (bool, String, String) {
+        use std::io::Read as _;
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        let (mut out, mut log) = (String::new(), String::new());
+        self.out.read_to_string(&mut out).unwrap();
+        let mut errors = self.child.stderr.take().unwrap();
+        errors.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().success(), out, log)
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Service, card, desk and till as processes of their own; a signal stops the service in good order.
+#[cfg(unix)]
+#[test]
+fn the_parts_apart() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = std::env::temp_dir().join(format!("voucher-apart-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let shop = folder.join("shop");
+    let shop = shop.to_str().unwrap();
+    let service = Part::start(&["service", "--shop", shop, "--audit"]);
+    let card = Part::start(&["card"]);
+    let run = |arguments: &[&str]| {
+        let output = command(arguments).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, said) = run(&["issue", "--shop", shop, "--card", &card.address]);
+    assert_eq!(code, Some(0), "{said}");
+    let tap = |till: &str, mode: &str, count: &str, service: &str| {
+        run(&[
+            "tap",
+            "--shop",
+            shop,
+            "--card",
+            &card.address,
+            "--service",
+            service,
+            "--till",
+            till,
+            "--mode",
+            mode,
+            "--count",
+            count,
+        ])
+    };
+    let mut left = 100;
+    for (till, mode) in [
+        ("till-1", "card-locked"),
+        ("till-2", "script"),
+        ("till-3", "proven"),
+        ("till-4", "remote"),
+        // Its register is where it was left.
+        ("till-1", "card-locked"),
+    ] {
+        let (code, said) = tap(till, mode, "3", &service.address);
+        left -= 3;
+        assert_eq!(code, Some(0), "{mode}: {said}");
+        assert!(
+            said.starts_with(&format!("redeemed 3, {left} left;")),
+            "{said}"
+        );
+    }
+    // A card may come five times a second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let (code, said) = tap("till-1", "proven", "1", &service.address);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("policy") && said.contains("not redeemed"),
+        "{said}"
+    );
+    for path in ["shop", "shop.till-1", "shop.till-4"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(folder.join(path)).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600, "{path}");
+    }
+    let address = service.address.clone();
+    let (well, said, log) = service.stop();
+    assert!(well && said == "stopped\n", "{said}{log}");
+    assert_eq!(log.matches("outcome=granted").count(), 5, "{log}");
+    let (code, said) = tap("till-1", "card-locked", "1", &address);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("cannot be reached"), "{said}");
+    assert!(card.stop().0);
+    std::fs::write(folder.join("shop"), [0; 63]).unwrap();
+    let (code, said) = run(&["issue", "--shop", shop, "--card", "127.0.0.1:9"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the shop's file"), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

@@ -207,8 +207,12 @@ async fn a_receipt_can_be_sent_again_and_not_forged() {
         assert_eq!(reply.verdict.as_deref(), Some("done, 9 left"));
     }
     assert!(bench.log.text().contains("event=receipt"));
-    // Once settled, nothing unsettles it.
-    let reply = till.client().post(&path, b"nonsense").await.unwrap();
+    // Once settled, nothing unsettles it, and nobody else is told.
+    for nonsense in [&b"nonsense"[..], &receipt[..receipt.len() - 1]] {
+        let refused = refusal(till.client().post(&path, nonsense).await.unwrap_err());
+        assert!(matches!(refused.status, 400 | 401), "{refused:?}");
+    }
+    let reply = till.client().post(&path, &receipt).await.unwrap();
     assert_eq!(reply.verdict.as_deref(), Some("done, 9 left"));
 }
 

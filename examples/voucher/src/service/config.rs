@@ -1,26 +1,29 @@
 //! What the service is told at its start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use desfire_ev1::split::{BaseKey, Modes, TerminalId, TransportKey, TransportKeyId};
+use desfire_ev1::split::{
+    BaseKey, Grant, Intent, KnownTerminal, Policy, TerminalId, TransportKey, TransportKeyId,
+    TransportKeys,
+};
 
 use super::problem::Problem;
 
 /// A terminal that may ask.
-#[derive(Clone, Copy, Debug)]
-pub struct KnownTerminal {
-    /// The id of its initial DUKPT key.
+#[derive(Clone, Debug)]
+pub struct Till {
+    /// The id of its initial DUKPT key, which is no other terminal's.
     pub key_id: [u8; 8],
-    /// What it may have with the redeeming key. [`Modes::default`] unless there is a reason.
-    pub modes: Modes,
+    /// What it may have.
+    pub grants: Vec<Grant>,
 }
 
 /// Settings of the service.
 pub struct Config {
     /// The terminals by their names.
-    pub terminals: HashMap<TerminalId, KnownTerminal>,
+    pub terminals: HashMap<TerminalId, Till>,
     /// What all transport keys come from.
     pub base_key: BaseKey,
     /// The longest that a card is kept waiting for one answer.
@@ -46,7 +49,7 @@ pub struct Config {
 impl Config {
     /// With the settings that the demonstration uses.
     #[must_use]
-    pub fn new(base_key: BaseKey, terminals: HashMap<TerminalId, KnownTerminal>) -> Self {
+    pub fn new(base_key: BaseKey, terminals: HashMap<TerminalId, Till>) -> Self {
         const fn number(number: u32) -> NonZeroU32 {
             match NonZeroU32::new(number) {
                 Some(number) => number,
@@ -67,20 +70,31 @@ impl Config {
         }
     }
 
-    /// The terminal and the transport key that a message claims. A terminal has its own initial key:
-    /// that of another one does not speak for it.
-    pub(super) fn transport(
-        &self,
-        terminal: &TerminalId,
-        id: TransportKeyId,
-    ) -> Result<(KnownTerminal, TransportKey), Problem> {
-        let known = self.terminals.get(terminal);
-        let TransportKeyId::Dukpt(ksn) = id else {
-            return Err(Problem::unknown_terminal());
-        };
-        match (known, self.base_key.transport_key(ksn)) {
-            (Some(known), Some(key)) if known.key_id == ksn.key_id => Ok((*known, key)),
-            _ => Err(Problem::unknown_terminal()),
-        }
+    /// Whether each terminal has an initial key of its own.
+    pub(super) fn no_key_is_shared(&self) -> bool {
+        let mut ids = HashSet::new();
+        self.terminals.values().all(|till| ids.insert(till.key_id))
+    }
+
+    /// The transport key that a message claims.
+    pub(super) fn transport_key(&self, claimed: &Intent) -> Result<TransportKey, Problem> {
+        let known = self.terminal(&claimed.terminal, claimed.transport);
+        let key = known.and_then(|known| known.transport_key(claimed.transport));
+        key.ok_or_else(Problem::unknown_terminal)
+    }
+}
+
+/// The books that the library checks challenges against.
+impl Policy for Config {
+    fn terminal(&self, name: &TerminalId, _: TransportKeyId) -> Option<KnownTerminal<'_>> {
+        let till = self.terminals.get(name)?;
+        Some(KnownTerminal {
+            id: *name,
+            transport: TransportKeys::Dukpt {
+                base: &self.base_key,
+                key_id: till.key_id,
+            },
+            grants: &till.grants,
+        })
     }
 }

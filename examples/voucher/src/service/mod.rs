@@ -15,9 +15,10 @@
 //!
 //! # Order of checks
 //!
-//! Size, form, terminal, MAC, stop and rate limit, policy, freshness, purpose, key. Nothing is counted
-//! against a terminal or a card before the MAC is right; a freshness value is used up by nothing but a
-//! challenge that is granted.
+//! Size, form, terminal, MAC, stop, repetition, rate limit, UID and purpose, room, what is granted,
+//! freshness, key. Nothing is counted against a terminal or a card before the MAC is right; a freshness
+//! value is used up by nothing but a challenge that is granted. A later message of a tap that has not the
+//! terminal's MAC, or not this tap's, changes nothing and learns nothing: the right one can still come.
 
 mod audit;
 mod config;
@@ -29,5 +30,5 @@ mod taps;
 mod web;
 
 pub use audit::Audit;
-pub use config::{Config, KnownTerminal};
+pub use config::{Config, Till};
 pub use web::{MAX_BODY, Running, start};

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use desfire_ev1::Machine as _;
 use desfire_ev1::split::{
-    Accepted, Challenge, Finished, Freshness, KeyRequest, Mode, Modes, Pending, PolicyFn, Record,
-    Refusal, ReplayGuard, StorageKey, TerminalId, Verdict,
+    Accepted, Challenge, Finished, Freshness, Mode, Pending, Record, Refusal, RelayGate,
+    ReplayGuard, StorageKey, TerminalId, TransportKey, Verdict,
 };
-use desfire_ev1::wire::AuthScheme;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -22,7 +21,7 @@ use super::limits::Limits;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use crate::keys::{Holder, KeyFailure};
-use crate::scheme::{self, AID, Purpose, Scheme};
+use crate::scheme::{self, Purpose, Scheme};
 
 /// The names of taps are random: who has not been told one cannot guess it.
 pub(super) type TapId = [u8; 16];
@@ -75,7 +74,7 @@ enum Kind {
         sealed: Vec<u8>,
         verdict: Option<String>,
     },
-    Remote(Dialogue),
+    Remote(RelayGate, Dialogue),
 }
 
 impl Tap {
@@ -111,6 +110,8 @@ pub(super) struct Shared {
     storage: StorageKey,
     counters: Mutex<Counters>,
     permits: Arc<Semaphore>,
+    /// Held by the health page while it asks the key holder.
+    checking: tokio::sync::Mutex<()>,
     taps: Mutex<HashMap<TapId, Tap>>,
     pub(super) stopping: AtomicBool,
 }
@@ -148,6 +149,7 @@ impl Shared {
             audit,
             storage: StorageKey::new(*storage),
             counters: Mutex::default(),
+            checking: tokio::sync::Mutex::default(),
             taps: Mutex::default(),
             stopping: AtomicBool::new(false),
         })
@@ -190,6 +192,9 @@ impl Shared {
         if self.stopping.load(Ordering::Acquire) {
             return Err(stopping());
         }
+        // One at a time, whoever asks: the key holder's places are for taps.
+        let turn = tokio::time::timeout(self.config.deadline, self.checking.lock());
+        let _turn = turn.await.map_err(|_| Problem::busy())?;
         self.with_holder(|holder| Ok(holder.check()?)).await
     }
 
@@ -198,9 +203,9 @@ impl Shared {
         let began = Instant::now();
         // Only what has the right MAC is worth believing in the log.
         let opened = self.open(message);
-        let challenge = opened.as_ref().ok().map(|(challenge, ..)| *challenge);
+        let challenge = opened.as_ref().ok().copied();
         let answer = match opened {
-            Ok((challenge, modes)) => self.granted(message, &challenge, modes).await,
+            Ok(challenge) => self.granted(message, &challenge).await,
             Err(problem) => Err(problem),
         };
         let took = began.elapsed();
@@ -216,19 +221,16 @@ impl Shared {
         logged.and(answer)
     }
 
-    fn open(&self, message: &[u8]) -> Result<(Challenge, Modes), Problem> {
+    fn open(&self, message: &[u8]) -> Result<Challenge, Problem> {
         let claimed = Challenge::claimed(message)?;
-        let intent = &claimed.intent;
-        let (known, key) = self.config.transport(&intent.terminal, intent.transport)?;
-        let challenge = Challenge::open(message, &key)?;
-        Ok((challenge, known.modes))
+        let key = self.config.transport_key(&claimed.intent)?;
+        Ok(Challenge::open(message, &key)?)
     }
 
     async fn granted(
         self: &Arc<Self>,
         message: &[u8],
         challenge: &Challenge,
-        modes: Modes,
     ) -> Result<Answer, Problem> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(stopping());
@@ -237,14 +239,6 @@ impl Shared {
         // A repeated challenge must not use up the rate of the terminal that it was taken from.
         self.counters().fresh(&intent.terminal, &intent.freshness)?;
         self.limits.check(&intent.terminal, intent.uid)?;
-        let redeem = self.scheme.redeem;
-        let policy = PolicyFn(move |_: &TerminalId, key: &KeyRequest| {
-            if (key.aid, key.key_no, key.scheme) == (AID, redeem, AuthScheme::Aes) {
-                modes
-            } else {
-                Modes::empty()
-            }
-        });
         if intent.uid.is_none() {
             return Err(KeyFailure::NeedsUid.into());
         }
@@ -253,17 +247,16 @@ impl Shared {
             Problem::new(StatusCode::BAD_REQUEST, "purpose", text)
         })?;
         self.make_room(intent.mode)?;
-        let (_, key) = self.config.transport(&intent.terminal, intent.transport)?;
         let accepted = {
             let mut counters = self.counters();
-            Accepted::check(message, &key, &policy, &mut *counters)?
+            Accepted::check(message, &self.config, &mut *counters)?
         };
         if intent.mode == Mode::Remote {
             return self.remote(accepted, purpose).await;
         }
-        let (scheme, storage) = (self.scheme, Arc::clone(self));
+        let shared = Arc::clone(self);
         let made = self
-            .with_holder(move |holder| make(holder, accepted, &scheme, purpose, &storage.storage))
+            .with_holder(move |holder| make(holder, accepted, purpose, &shared))
             .await?;
         let (message, kind) = match made {
             Made::Message(message) => return Ok(Answer::last(message)),
@@ -315,7 +308,7 @@ impl Shared {
         let (patience, unsettled_for) = (self.config.patience, self.config.unsettled_for);
         let mut taps = self.taps();
         taps.retain(|_, tap| match &tap.kind {
-            Kind::Proven(_) | Kind::Remote(_) => tap.since.elapsed() <= patience,
+            Kind::Proven(_) | Kind::Remote(..) => tap.since.elapsed() <= patience,
             Kind::Script {
                 verdict: Some(_), ..
             } => tap.since.elapsed() <= SETTLED_FOR,
@@ -328,15 +321,29 @@ impl Shared {
         self.metrics.open.set(open);
     }
 
-    /// How many taps terminals are in the middle of.
+    /// How many taps terminals are in the middle of. A receipt that is still to come soon counts.
     pub(super) fn in_progress(&self) -> usize {
         self.tidy();
         let taps = self.taps();
         let open = taps.values().filter(|tap| match &tap.kind {
-            Kind::Proven(_) | Kind::Remote(_) => true,
-            Kind::Script { .. } => false,
+            Kind::Proven(_) | Kind::Remote(..) => true,
+            Kind::Script { verdict, .. } => {
+                verdict.is_none() && tap.since.elapsed() <= self.config.patience
+            }
         });
         open.count()
+    }
+
+    /// At the end: the records of scripts go with this process, and the log says of which there was no
+    /// receipt.
+    pub(super) fn give_up_all(&self) -> Result<(), Problem> {
+        let mut taps = self.taps();
+        for (_, tap) in taps.drain() {
+            if matches!(tap.kind, Kind::Script { verdict: None, .. }) {
+                self.give_up(&tap)?;
+            }
+        }
+        Ok(())
     }
 
     /// One terminal that brings no receipts must not fill the memory for all: its oldest script goes,
@@ -384,59 +391,54 @@ impl Shared {
         Ok(id)
     }
 
-    /// A card's proof: the one chance of this tap, right or wrong.
+    /// The card's proof.
     pub(super) fn proof(&self, id: TapId, message: &[u8]) -> Result<Answer, Problem> {
         let began = Instant::now();
-        let (challenge, pending) = {
+        let (challenge, released, over) = {
             let mut taps = self.taps();
-            match taps.remove(&id) {
-                Some(Tap {
-                    challenge,
-                    since,
-                    kind: Kind::Proven(pending),
-                }) => {
-                    self.metrics.open.dec();
-                    let late = since.elapsed() > self.config.patience;
-                    (challenge, (!late).then_some(pending))
-                }
-                Some(other) => {
-                    taps.insert(id, other);
-                    return Err(Problem::no_such_tap());
-                }
-                None => return Err(Problem::no_such_tap()),
+            let Some(Tap {
+                challenge,
+                since,
+                kind: Kind::Proven(pending),
+            }) = taps.get_mut(&id)
+            else {
+                return Err(Problem::no_such_tap());
+            };
+            let challenge = *challenge;
+            let released = pending.release(message, millis(since.elapsed()));
+            // What is not this terminal's changes nothing.
+            let over = !matches!(released, Err(Refusal::Message(_)));
+            if over {
+                taps.remove(&id);
+                self.metrics.open.dec();
             }
+            (challenge, released.map_err(Problem::from), over)
         };
-        let released = match pending {
-            // The deadline is checked above.
-            Some(pending) => pending.release(message, 0),
-            None => Err(Refusal::Expired),
-        };
-        let released = released.map_err(Problem::from);
         let outcome = released.as_ref().map(|_| "released");
         self.audit
             .line("proof", Some(&challenge), outcome, began.elapsed())?;
-        let word = released
-            .as_ref()
-            .map_or_else(|problem| problem.word, |_| "released");
-        self.metrics.ended(Mode::Proven, word);
+        if over {
+            let word = outcome.unwrap_or_else(|problem| problem.word);
+            self.metrics.ended(Mode::Proven, word);
+        }
         Ok(Answer::last(released?.to_vec()))
     }
 
-    /// A receipt. It can be sent again: a verdict that is settled is said again.
+    /// A receipt. It can be sent again: a verdict that is settled is said again, to this terminal.
     pub(super) fn receipt(&self, id: TapId, receipt: &[u8]) -> Result<Answer, Problem> {
         let began = Instant::now();
-        let (challenge, sealed) = match self.taps().get(&id) {
+        let (challenge, sealed, settled) = match self.taps().get(&id) {
             Some(Tap {
                 challenge,
                 kind: Kind::Script { sealed, verdict },
                 ..
-            }) => match verdict {
-                Some(verdict) => return Ok(Answer::said(verdict)),
-                None => (*challenge, sealed.clone()),
-            },
+            }) => (*challenge, sealed.clone(), verdict.clone()),
             _ => return Err(Problem::no_such_tap()),
         };
         let judged = self.judge(&challenge, &sealed, receipt);
+        if let (Ok(_), Some(settled)) = (&judged, &settled) {
+            return Ok(Answer::said(settled));
+        }
         let outcome = judged.as_ref().map(|(word, _)| *word);
         self.audit
             .line("receipt", Some(&challenge), outcome, began.elapsed())?;
@@ -460,8 +462,7 @@ impl Shared {
         sealed: &[u8],
         receipt: &[u8],
     ) -> Result<(&'static str, String), Problem> {
-        let intent = &challenge.intent;
-        let (_, key) = self.config.transport(&intent.terminal, intent.transport)?;
+        let key = self.config.transport_key(&challenge.intent)?;
         let mut buffer = vec![0; sealed.len()];
         let record = Record::unseal(sealed, &self.storage, &mut buffer)?;
         let judgement = record.judge(receipt, &key)?;
@@ -481,7 +482,7 @@ impl Shared {
         &self,
         record: &Record<'_>,
         receipt: &[u8],
-        key: &desfire_ev1::split::TransportKey,
+        key: &TransportKey,
     ) -> Result<i32, Problem> {
         let (mut session, mut replay) = record.replay(receipt, key)?;
         self.scheme.state_settings(&mut session);
@@ -495,11 +496,12 @@ impl Shared {
         purpose: Purpose,
     ) -> Result<Answer, Problem> {
         let challenge = *accepted.challenge();
+        let gate = RelayGate::new(&accepted)?;
         let dialogue = Dialogue::begin(Arc::clone(self), accepted, purpose);
         let first = dialogue.next(None, self.config.patience).await?;
         match first {
             Said::Frame(message) => Ok(Answer {
-                tap: Some(self.keep(challenge, Kind::Remote(dialogue))?),
+                tap: Some(self.keep(challenge, Kind::Remote(gate, dialogue))?),
                 message,
                 verdict: None,
             }),
@@ -512,11 +514,15 @@ impl Shared {
 
     /// A frame of a remote tap.
     pub(super) async fn frame(&self, id: TapId, message: &[u8]) -> Result<Answer, Problem> {
-        let dialogue = match self.taps().get(&id) {
+        let dialogue = match self.taps().get_mut(&id) {
             Some(Tap {
-                kind: Kind::Remote(dialogue),
+                kind: Kind::Remote(gate, dialogue),
                 ..
-            }) => dialogue.clone(),
+            }) => {
+                // What is not let in has not reached the machines.
+                gate.admit(message)?;
+                dialogue.clone()
+            }
             _ => return Err(Problem::no_such_tap()),
         };
         let said = dialogue
@@ -569,13 +575,17 @@ pub(super) fn stopping() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", text)
 }
 
+/// The clock of proven releases: from the beginning of the tap.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// In the key holder's thread: everything that needs the card's key.
 fn make(
     holder: &dyn Holder,
     accepted: Accepted,
-    scheme: &Scheme,
     purpose: Purpose,
-    storage: &StorageKey,
+    shared: &Shared,
 ) -> Result<Made, Problem> {
     let intent = accepted.challenge().intent;
     let mut key = holder.find(&accepted.key_request())?;
@@ -583,17 +593,18 @@ fn make(
     match intent.mode {
         Mode::CardLocked => Ok(Made::Message(answered.card_locked()?.to_vec())),
         Mode::Proven => {
-            let (token, pending) = answered.proven(0)?;
+            let (token, pending) = answered.proven(millis(shared.config.patience))?;
             Ok(Made::Proven(token.to_vec(), Box::new(pending)))
         }
         Mode::Script => {
             let (mut script, mut record) = (vec![0; SCRIPT_ROOM], vec![0; SCRIPT_ROOM]);
             let (mut session, mut builder) = answered.script(&mut script, &mut record)?;
             let line = scheme::record(intent.transport, purpose);
+            let scheme = &shared.scheme;
             scheme.script(&mut session, purpose, &line, &mut builder)?;
             let Finished { script, record } = builder.finish()?;
             let mut sealed = vec![0; record.sealed_len()];
-            let len = record.seal(storage, &mut sealed)?;
+            let len = record.seal(&shared.storage, &mut sealed)?;
             sealed.truncate(len);
             Ok(Made::Script(script.to_vec(), sealed))
         }

@@ -43,13 +43,17 @@ pub struct Running {
 /// Starts the service on `address`; port 0 takes any free one.
 ///
 /// # Errors
-/// The address is taken, or the system gives no random numbers.
+/// Two terminals share an initial key, the address is taken, or the system gives no random numbers.
 pub async fn start(
     config: Config,
     holder: Arc<dyn Holder>,
     audit: Audit,
     address: SocketAddr,
 ) -> std::io::Result<Running> {
+    if !config.no_key_is_shared() {
+        let text = "two terminals have the same initial key: each could speak for the other";
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text));
+    }
     let scheme = Scheme::new().map_err(std::io::Error::other)?;
     let shared = Shared::new(config, scheme, holder, audit).map_err(std::io::Error::other)?;
     let shared = Arc::new(shared);
@@ -96,11 +100,11 @@ impl Running {
         self.shared.stopping.store(true, Ordering::Release);
     }
 
-    /// Takes no new tap, lets those in progress come to their end (no longer than its patience), and
-    /// stops.
+    /// Takes no new tap, lets those in progress come to their end and receipts come in (no longer than
+    /// its patience), and stops. Which scripts are without a receipt then is in the audit log.
     ///
     /// # Errors
-    /// The server had failed before.
+    /// The server had failed before, or the audit log cannot be written.
     pub async fn stop(self) -> std::io::Result<()> {
         self.wind_down();
         let patience = self.shared.config.patience;
@@ -111,14 +115,17 @@ impl Running {
         self.tidying.abort();
         let _ = self.stop.send(());
         let mut serving = self.serving;
-        match tokio::time::timeout(patience, &mut serving).await {
+        let served = match tokio::time::timeout(patience, &mut serving).await {
             Ok(ended) => ended.map_err(std::io::Error::other)?,
             // Somebody holds a connection open.
             Err(_) => {
                 serving.abort();
                 Ok(())
             }
-        }
+        };
+        let given_up = self.shared.give_up_all();
+        given_up.map_err(|problem| std::io::Error::other(problem.to_string()))?;
+        served
     }
 }
 

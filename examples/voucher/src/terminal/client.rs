@@ -90,7 +90,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// To the service at this address; it is not asked yet.
+    /// To the service at this address; it is not asked yet. A call may take two seconds: more than the half
+    /// that the service gives its key holder, less than the five after which Windows resets a card of which
+    /// nothing has been asked (`PcscCard::IDLE_LIMIT`).
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         Self {

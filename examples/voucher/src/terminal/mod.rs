@@ -457,7 +457,7 @@ impl Terminal {
 
 /// Stores the register so that only this user can read it, and so that it is the old one or the new
 /// one, whenever the power goes: an old one after a key was used would use that key again.
-fn store(path: &Path, register: &[u8]) -> std::io::Result<()> {
+pub(crate) fn store(path: &Path, register: &[u8]) -> std::io::Result<()> {
     let mut fresh = path.to_owned();
     fresh.as_mut_os_string().push(".new");
     // One that was left behind keeps the rights that it has.

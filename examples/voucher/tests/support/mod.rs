@@ -222,11 +222,11 @@ pub const INSIDE: &str = "CKR_DEVICE_ERROR slot 7 pin 1234";
 impl Holder for Bad {
     fn find(&self, wanted: &KeyRequest) -> Result<HeldKey, KeyFailure> {
         self.check()?;
-        std::thread::sleep(self.slow);
         self.inner.find(wanted)
     }
 
     fn check(&self) -> Result<(), KeyFailure> {
+        std::thread::sleep(self.slow);
         if self.down.load(std::sync::atomic::Ordering::Acquire) {
             Err(KeyFailure::Down(INSIDE.to_owned()))
         } else {
