@@ -133,14 +133,15 @@ fn fill_in_error<E: std::fmt::Display>(report: &mut CardReport, error: &Provisio
         }
         ProvisionError::Card { step, error } => {
             // What a card refuses once it refuses again.
-            report.end = if error.outcome() == Outcome::Refused {
-                End::Failed
+            let (end, how) = if error.outcome() == Outcome::Refused {
+                (End::Failed, "refused")
             } else {
-                End::HalfDone
+                (End::HalfDone, "torn")
             };
+            report.end = end;
             report.trouble.push(match step {
-                Some(at) => format!("torn in step {} ({}): {error}", at.0, at.1),
-                None => format!("torn while looking: {error}"),
+                Some(at) => format!("{how} in step {} ({}): {error}", at.0, at.1),
+                None => format!("{how} while looking: {error}"),
             });
         }
         other => {
