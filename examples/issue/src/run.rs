@@ -218,7 +218,9 @@ fn summary(report: &BatchReport) {
         .filter(|(_, count)| *count > 0)
         .map(|(word, count)| format!("{count} {word}"))
         .collect();
-    println!("{} cards: {}", report.cards.len(), counts.join(", "));
+    let cards = report.cards.len();
+    let noun = if cards == 1 { "card" } else { "cards" };
+    println!("{cards} {noun}: {}", counts.join(", "));
     let held: Vec<&String> = report
         .cards
         .iter()
