@@ -22,8 +22,8 @@ use desfire_ev1::provision::{
     ProvisionError,
 };
 use desfire_ev1::wire::{
-    Access, AccessRights, Aid, CommMode, CommandCode, FileNo, FileSettings, IsoFileId, KeyFamily,
-    KeyFlags, KeyInfo, KeyNo, KeySettings, ModuleVersion, Uid,
+    Access, AccessRights, Aid, ChangeKeyAccess, CommMode, CommandCode, FileNo, FileSettings,
+    IsoFileId, KeyFamily, KeyFlags, KeyInfo, KeyNo, KeySettings, ModuleVersion, Uid,
 };
 use desfire_ev1::{
     Authenticated, Key, Link, LinkFormat, Machine, Session, Transport, Unauthenticated,
@@ -180,6 +180,15 @@ fn foreign_applications_are_left_alone_unless_they_are_in_the_way() {
         .unwrap();
     let plan = plan_untouched(&mut reader, &layout(OLD));
     says(&plan, ProblemKind::NameTaken, "application 000007");
+    // Also if the card tells its applications to its master key only.
+    let master_only = KeySettings {
+        flags: KeyFlags::MASTER_KEY_CHANGEABLE | KeyFlags::SETTINGS_CHANGEABLE,
+        ..KeySettings::DEFAULT
+    };
+    let state = reader.card_mut().state_mut();
+    state.set_picc_settings(master_only);
+    let plan = plan_untouched(&mut reader, &layout(OLD));
+    says(&plan, ProblemKind::NameTaken, "application 000007");
 }
 
 #[test]
@@ -295,6 +304,72 @@ fn cards_that_are_no_ev1_are_told() {
         .build();
     let plan = plan_untouched(&mut VirtualReader::new(card), &layout(OLD));
     says(&plan, ProblemKind::NotEv1, "no DESFire");
+}
+
+/// A card of the first generation: it does not know what came later.
+struct FirstGeneration(VirtualReader);
+
+impl Link for FirstGeneration {
+    type Error = <VirtualReader as Link>::Error;
+    fn format(&self) -> LinkFormat {
+        LinkFormat::NATIVE
+    }
+}
+
+impl Transport for FirstGeneration {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {
+        // Authenticate ISO and AES, GetDFNames, FreeMem, GetCardUID, SetConfiguration, GetISOFileIDs.
+        if matches!(
+            command,
+            [0x1A | 0xAA | 0x6D | 0x6E | 0x51 | 0x5C | 0x61, ..]
+        ) {
+            reply[0] = 0x1C;
+            return Ok(1);
+        }
+        let answer = self.0.card_mut().handle(command);
+        reply[..answer.len()].copy_from_slice(&answer);
+        Ok(answer.len())
+    }
+}
+
+/// It is told what it is, and nothing that it would refuse is asked.
+#[test]
+fn a_card_that_knows_fewer_commands_is_told() {
+    let old = ModuleVersion {
+        vendor: 4,
+        module_type: 1,
+        subtype: 1,
+        major: 0,
+        minor: 1,
+        storage: 0x18,
+        protocol: 5,
+    };
+    let card = Card::builder().uid(issue::UID).modules(old, old).build();
+    let mut reader = FirstGeneration(VirtualReader::new(card));
+    let (keys, layout) = (keys(), layout(OLD));
+    for issuer in [
+        Issuer::new(&layout, &keys).unwrap(),
+        Issuer::new(&layout, &keys).unwrap().rollover(),
+    ] {
+        let plan = issuer.plan(&mut reader, &mut SysRng).unwrap();
+        assert_eq!(kinds(&plan), [ProblemKind::NotEv1]);
+        assert_eq!(plan.uid, Some(issue::UID));
+        let error = issuer.apply(&mut reader, &mut SysRng).unwrap_err();
+        assert!(matches!(error, ProvisionError::NotPossible(_)), "{error}");
+    }
+}
+
+/// The card hides its UID, and all keys of the layout are made from it; but it has its key of delivery.
+#[test]
+fn a_hidden_uid_is_told_under_the_key_of_delivery() {
+    let mut reader = issue::reader();
+    reader.card_mut().state_mut().set_random_id(true);
+    let mut whole = layout(OLD);
+    whole.applications.truncate(2);
+    whole.picc.random_id = false;
+    let plan = plan_untouched(&mut reader, &whole);
+    assert_eq!(plan.uid, Some(issue::UID));
+    assert_eq!(kinds(&plan), [ProblemKind::Differs], "{plan}");
 }
 
 /// All keys of the layout made from the UID, which the card hides.
@@ -725,8 +800,9 @@ fn what_issuing_costs() {
             1 + 3 * keys + 1 + 1 + files + u32::from(app.has_iso_files())
         })
         .sum();
-    // Two selections on the way, GetKeyVersion and handshake, GetCardUID; back to the PICC level.
-    let hidden = 3 + 1 + 2 + 1 + 1;
+    // Selection of the only application that has a key which all cards share, GetKeyVersion and
+    // handshake, GetCardUID; back to the PICC level.
+    let hidden = 1 + 1 + 2 + 1 + 1;
     println!(
         "planning: {looking} exchanges for a fresh card, {} for a finished one that hides its UID",
         plan.exchanges
@@ -1063,4 +1139,74 @@ fn nothing_frozen_is_asked_back() {
     assert!(plan.is_done(), "{plan}");
     issuer.apply(&mut reader, &mut SysRng).unwrap();
     assert_eq!(reader.card().state().picc_settings(), settings);
+}
+
+/// Nobody has looked at the files of an application that has its first keys, nor set what cannot be read
+/// back on a card that has its first key: the layout's keys would say that all this is done.
+#[test]
+fn a_card_that_was_not_issued_to_its_end_is_not_rolled_over() {
+    let (keys, new) = (keys(), layout(NEW));
+    let refused = |reader: &mut VirtualReader, subject: &str| {
+        let before = reader.card().save();
+        let issuer = Issuer::new(&new, &keys).unwrap().rollover();
+        let plan = issuer.plan(reader, &mut SysRng).unwrap();
+        println!("{plan}");
+        says(&plan, ProblemKind::NotIssued, subject);
+        let error = issuer.apply(reader, &mut SysRng).unwrap_err();
+        assert!(matches!(error, ProvisionError::NotPossible(_)), "{error}");
+        assert_eq!(reader.card().save(), before);
+    };
+    refused(&mut issue::reader(), "PICC: ");
+    let mut torn = torn_when(&layout(OLD), |app| rights_of(app, 3).is_some());
+    refused(&mut torn, "application F51A10 (canteen): ");
+    // Issued to its end it is.
+    let old = layout(OLD);
+    let issuer = Issuer::new(&old, &keys).unwrap();
+    issuer.apply(&mut torn, &mut SysRng).unwrap();
+    let issuer = Issuer::new(&new, &keys).unwrap().rollover();
+    issuer.apply(&mut torn, &mut SysRng).unwrap();
+}
+
+/// Frozen settings that give the change of keys to a key which is not there.
+#[test]
+fn a_change_key_that_is_not_there_is_told_before_anything_is_done() {
+    let mut reader = issued(&layout(OLD));
+    let state = reader.card_mut().state_mut();
+    let settings = KeySettings {
+        flags: KeyFlags::MASTER_KEY_CHANGEABLE,
+        change_key: ChangeKeyAccess::Key(KeyNo::new(9).unwrap()),
+    };
+    let app = state.application(aid(AIDS[2])).unwrap().clone();
+    state.put_application(app.with_settings(settings)).unwrap();
+    let mut new = layout(NEW);
+    new.applications[2].settings = settings;
+    // The layout itself cannot ask for that, so its other settings differ besides.
+    new.applications[2].settings.change_key = ChangeKeyAccess::SameKey;
+    let plan = plan_untouched(&mut reader, &new);
+    says(
+        &plan,
+        ProblemKind::Frozen,
+        "application F51A30 (library), key 1",
+    );
+    let keys = keys();
+    let issuer = Issuer::new(&new, &keys).unwrap().rollover();
+    let plan = issuer.plan(&mut reader, &mut SysRng).unwrap();
+    says(
+        &plan,
+        ProblemKind::Frozen,
+        "application F51A30 (library), key 1",
+    );
+}
+
+/// An application that is in use and has no file with an ISO FID will never have one.
+#[test]
+fn iso_fids_that_an_application_cannot_have_are_told() {
+    let mut without = layout(OLD);
+    for file in &mut without.applications[1].files {
+        file.iso_file_id = None;
+    }
+    without.applications[1].files.truncate(2);
+    let mut reader = issued(&without);
+    let plan = plan_untouched(&mut reader, &layout(OLD));
+    says(&plan, ProblemKind::Differs, "was made without ISO FIDs");
 }

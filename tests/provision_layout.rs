@@ -459,6 +459,32 @@ fn text_cannot_grow_in_memory() {
     }
 }
 
+/// As many values as fit, each with a line of its own: finding the lines takes no longer than reading.
+#[test]
+fn many_values_take_no_longer_than_reading_them() {
+    let head = "name = 'x'\ncard = '2K'\n[picc]\nkey = { name = 'p', version = 1 }\n\
+         [[application]]\naid = 'F51A10'\nkey_type = 'AES'\nkeys = [\n";
+    let key = "{name='k',version=1},\n";
+    let many = key.repeat((MAX_TEXT - head.len() - 2) / key.len());
+    let text = format!("{head}{many}]\n");
+    let started = std::time::Instant::now();
+    let read = toml::from_str::<toml::Value>(&text).unwrap();
+    let reading = started.elapsed();
+    assert!(read.is_table());
+    let started = std::time::Instant::now();
+    let errors = Layout::from_toml(&text).unwrap_err();
+    let all = started.elapsed();
+    assert_eq!(errors.0[0].line, Some(5));
+    println!(
+        "{} lines: TOML {reading:?}, layout {all:?}",
+        many.lines().count()
+    );
+    assert!(
+        all < reading * 20,
+        "{all:?} for a text that is read in {reading:?}"
+    );
+}
+
 /// One kind of damage.
 #[derive(Clone, Debug)]
 enum Damage {

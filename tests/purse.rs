@@ -744,3 +744,86 @@ fn the_files_are_as_documented() {
     ));
     assert_eq!(file(purse().log), expected(purse().log, log_rights, log));
 }
+
+/// Whoever could make files in the application before may have made these, with rights of his own; or a
+/// whole purse with money in it.
+#[test]
+fn what_was_there_before_the_purse_is_looked_at() {
+    let honest = opened(AES, LinkFormat::NATIVE);
+    let application = honest.card.state().application(AID).unwrap();
+    let one_more = |number: FileNo| {
+        let file = application.file(number).unwrap();
+        let mut settings = file.settings();
+        settings.rights.write = Access::Free;
+        File::new(
+            number,
+            CommMode::Enciphered,
+            settings.rights,
+            file.content().clone(),
+        )
+    };
+    let plain = |number: FileNo| {
+        let file = application.file(number).unwrap();
+        let rights = file.settings().rights;
+        File::new(number, CommMode::Plain, rights, file.content().clone())
+    };
+    let other = |number: FileNo| {
+        let rights = application.file(number).unwrap().settings().rights;
+        let content = FileContent::Value(Value {
+            lower: 0,
+            upper: 10_001,
+            value: 0,
+            limited_credit: 0,
+            flags: ValueFlags::empty(),
+        });
+        File::new(number, CommMode::Enciphered, rights, content)
+    };
+    let Purse {
+        header, value, log, ..
+    } = purse();
+    for strange in [
+        one_more(header),
+        one_more(value),
+        one_more(log),
+        plain(header),
+        plain(value),
+        plain(log),
+        other(header),
+        other(value),
+        other(log),
+    ] {
+        let file = strange.number();
+        let mut card = bare(UID, KeyType::Aes);
+        let prepared = card.state().application(AID).unwrap().clone();
+        let prepared = prepared.with_file(strange);
+        card.state_mut().put_application(prepared).unwrap();
+        let mut radio = Radio::new(card, LinkFormat::NATIVE);
+        let mut master = session(&mut radio, AES, MASTER);
+        let create = purse().create(&mut master, key_no(DEBIT), key_no(CREDIT));
+        let error = create.run(&mut radio).unwrap_err();
+        assert_eq!(error, PurseError::Evidence(Evidence::File { file }));
+    }
+
+    // A purse that has been opened can be opened once more, one that has been used cannot.
+    let again = |mut radio: Radio| {
+        let mut master = session(&mut radio, AES, MASTER);
+        let create = purse().create(&mut master, key_no(DEBIT), key_no(CREDIT));
+        create.run(&mut radio).unwrap();
+        let mut credit = session(&mut radio, AES, CREDIT);
+        let initialise = purse().initialise(&mut credit, PURSE_ID, stamp(9));
+        initialise.run(&mut radio)
+    };
+    assert_eq!(again(honest), Ok(()));
+    let used = filled(AES, LinkFormat::NATIVE, 2);
+    assert_eq!(again(used), Err(PurseError::Refused(Refusal::InUse)));
+    let mut radio = opened(AES, LinkFormat::NATIVE);
+    let mut credit = session(&mut radio, AES, CREDIT);
+    let money = credit.credit(purse().value, amount(5));
+    money.run(&mut radio).unwrap();
+    credit.commit_transaction().run(&mut radio).unwrap();
+    let disagree = Evidence::Disagree {
+        value: 5,
+        recorded: 0,
+    };
+    assert_eq!(again(radio), Err(PurseError::Evidence(disagree)));
+}

@@ -23,7 +23,7 @@ use desfire_ev1::wire::{
     AccessRights, Aid, CommMode, FileNo, Framing, KeyInfo, KeyNo, KeySettings, Uid,
 };
 use desfire_ev1_fuzz::hostile_card::Answer;
-use desfire_ev1_fuzz::{hostile_card, hostile_reader, layout, operations, split};
+use desfire_ev1_fuzz::{hostile_card, hostile_reader, key_file, layout, operations, split};
 
 #[path = "../../tests/support/vectors.rs"]
 mod vectors;
@@ -37,7 +37,7 @@ fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let recordings = load(root, "full_session.txt");
     let handshakes = load(root, "auth_handshake.txt");
-    let seeds: [(&str, Vec<Seed>); 7] = [
+    let seeds: [(&str, Vec<Seed>); 8] = [
         (
             "card_state",
             recordings.iter().filter_map(card_state).collect(),
@@ -50,6 +50,7 @@ fn main() {
             "hostile_reader",
             recordings.iter().flat_map(reader_frames).collect(),
         ),
+        ("key_file", key_files()),
         ("layout", layouts()),
         (
             "operations",
@@ -314,6 +315,17 @@ fn splits(handshakes: &[Vector]) -> Vec<Seed> {
         });
     }
     seeds
+}
+
+fn key_files() -> Vec<Seed> {
+    let texts = key_file::TEXTS.iter().map(|text| text.as_bytes());
+    let seeds = [key_file::SEALED].into_iter().chain(texts).enumerate();
+    seeds
+        .map(|(number, bytes)| Seed {
+            name: format!("key-file-{number}"),
+            bytes: bytes.to_vec(),
+        })
+        .collect()
 }
 
 fn layouts() -> Vec<Seed> {

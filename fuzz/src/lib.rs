@@ -7,6 +7,7 @@
 //! | [`operations`] | nobody, but the field fails | the model of library and card (`tests/support/model/`) |
 //! | [`split`] | terminal, key holder, card or storage | what the card really did, and the documented form of the messages |
 //! | [`layout`] | whoever wrote the text | issuing and verifying on the software card |
+//! | [`key_file`] | whoever wrote the file | what is said of it |
 //! | [`wire`] | whoever sent the bytes | encoding what was decoded |
 //! | [`card_state`] | whoever stored the bytes | saving what was loaded |
 //!
@@ -26,6 +27,7 @@ pub mod card_state;
 pub mod hostile_card;
 pub mod hostile_reader;
 pub mod input;
+pub mod key_file;
 pub mod layout;
 pub mod operations;
 pub mod split;

@@ -225,6 +225,10 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
     /// files nor contents nor settings. (Where key settings give the change of keys to another key than
     /// the master key, they are opened for as long as it takes.) Differences that are no keys are no
     /// problem then. Afterwards the change of keys belongs to whom the layout gives it.
+    ///
+    /// Files need no look, since their rights name key numbers, not keys. But keys of delivery are refused
+    /// ([`ProblemKind::NotIssued`]): the layout's master key says that what cannot be read back is
+    /// done, and that nobody else can have filled the files. That is for [`Issuer::apply`] to bring about.
     #[must_use]
     pub const fn rollover(mut self) -> Self {
         self.options.keys_only = true;

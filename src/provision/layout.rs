@@ -78,7 +78,8 @@ impl core::fmt::Display for KeyRef {
 pub struct KeySlot {
     /// What it is to be.
     pub key: KeyRef,
-    /// What it may be now. All are tried, and replaced.
+    /// What it may be now. All are tried, and replaced. Contents under such a key are not looked at: a
+    /// key that anybody knows belongs here only if cards are in use with it.
     pub older: Vec<KeyRef>,
 }
 

@@ -26,7 +26,7 @@ use super::memory;
 use super::survey::{AppFound, KeyFound, Survey};
 use crate::wire::{
     Access, AccessRights, Aid, ChangeKeyAccess, CommMode, FileDetail, FileNo, FileSettings,
-    KeyFlags, KeyNo, KeySettings, Uid, ValueFlags,
+    KeyFlags, KeyInfo, KeyNo, KeySettings, Uid, ValueFlags,
 };
 
 /// Without these, key settings freeze something for ever.
@@ -55,6 +55,8 @@ pub enum ProblemKind {
     Uid,
     /// A key is none of those that it could be.
     WrongKey,
+    /// A [rollover](super::Issuer::rollover) of a card that has not been issued to its end.
+    NotIssued,
     /// Something would have to be changed that has been frozen.
     Frozen,
     /// There is something that cannot be changed and is not as the layout has it.
@@ -361,7 +363,7 @@ impl Planner<'_> {
                 "the card tells another UID than it should: another card, or somebody in between",
             );
         }
-        if self.survey.uid.is_none() {
+        if self.survey.uid.is_none() && self.survey.speaks_ev1() {
             self.problem(
                 ProblemKind::Uid,
                 Place::Layout,
@@ -391,9 +393,20 @@ impl Planner<'_> {
         }
     }
 
+    /// A rollover finds the key of delivery. What is in the files has not been looked at then, nor is
+    /// all done that the layout's master key stands for: with that key it would count as looked at and
+    /// done.
+    fn never_issued(&mut self, place: Place) {
+        self.problem(
+            ProblemKind::NotIssued,
+            place,
+            "still has the master key that it came with: issue the card to its end before keys are rolled over",
+        );
+    }
+
     fn applications(&mut self) {
         let layout = self.layout;
-        if self.survey.version.hardware.major == 0 {
+        if !self.survey.speaks_ev1() {
             // Nothing was asked of such a card.
             return;
         }
@@ -632,8 +645,12 @@ impl Planner<'_> {
             self.problem(ProblemKind::Differs, place, reason);
             return;
         }
-        if !self.options.keys_only {
-            self.existing_files(index, app, found);
+        if self.options.keys_only {
+            if found.is_new() {
+                self.never_issued(place);
+            }
+        } else {
+            self.existing_files(index, app, found, info);
         }
         let now = self.existing_keys(index, app, found, settings);
         let end = if self.options.keys_only {
@@ -675,6 +692,11 @@ impl Planner<'_> {
         let level = Level::App(index);
         let keys = || (0..).zip(app.keys.iter().zip(&found.keys));
         let stale = |key: &KeyFound| key.known().is_some() && !key.is_wanted();
+        // Settings can name keys that the application does not have.
+        let known = |number: KeyNo| {
+            let key = found.keys.get(usize::from(number.number()));
+            key.and_then(KeyFound::known).map(|_| number)
+        };
         let mut now = settings;
         if keys().skip(1).any(|(_, (_, key))| stale(key))
             && settings.change_key != ChangeKeyAccess::MasterKey
@@ -696,8 +718,8 @@ impl Planner<'_> {
             let under = match now.change_key {
                 ChangeKeyAccess::MasterKey => Some(KeyNo::MASTER),
                 ChangeKeyAccess::SameKey => Some(key_no),
-                ChangeKeyAccess::Key(other) if other != key_no => Some(other),
-                ChangeKeyAccess::Key(_) | ChangeKeyAccess::Frozen => None,
+                ChangeKeyAccess::Key(other) => known(other).filter(|_| other != key_no),
+                ChangeKeyAccess::Frozen => None,
             };
             match under {
                 Some(under) => self.change_key(level, number, slot, key, under),
@@ -721,7 +743,13 @@ impl Planner<'_> {
         now
     }
 
-    fn existing_files(&mut self, index: usize, app: &ApplicationLayout, found: &AppFound) {
+    fn existing_files(
+        &mut self,
+        index: usize,
+        app: &ApplicationLayout,
+        found: &AppFound,
+        info: KeyInfo,
+    ) {
         let Some(files) = &found.files else { return };
         for (number, _) in files {
             if !app.files.iter().any(|file| file.number == *number) {
@@ -738,6 +766,18 @@ impl Planner<'_> {
             }
         }
         let mut wanted_ids = Vec::new();
+        // Some cards do not tell this of an application. A new one may have been torn off its first such
+        // file; one that is in use has them already, or never will.
+        let never = !info.iso_file_ids() && found.iso_ids.is_empty() && !found.is_new();
+        let there = |file: &FileLayout| files.iter().any(|(number, _)| *number == file.number);
+        let mut asked = app.files.iter().filter(|file| file.iso_file_id.is_some());
+        if never && !asked.all(there) {
+            self.problem(
+                ProblemKind::Differs,
+                Place::Application(index),
+                "was made without ISO FIDs for its files, which cannot be changed",
+            );
+        }
         for (number, file) in app.files.iter().enumerate() {
             let there = files.iter().find(|(other, _)| *other == file.number);
             match there {
@@ -857,6 +897,9 @@ impl Planner<'_> {
             return;
         };
         let rest = !self.options.keys_only;
+        if !rest && matches!(origin, Origin::Factory | Origin::Transport(_)) {
+            self.never_issued(Place::Picc);
+        }
         if rest && self.configuration_due() && layout.ats.is_some() {
             self.step(level, Place::Picc, Action::SetAts, "set the ATS");
         }

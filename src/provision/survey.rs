@@ -9,6 +9,7 @@ use rand_core::TryCryptoRng;
 
 use super::hand::Hand;
 use super::keys::{KeyFault, KeyStore, Level, Origin, Ring};
+use super::layout::KeySlot;
 use crate::command::NamedApplication;
 use crate::wire::{
     Aid, FileNo, FileSettings, IsoFileId, KeyInfo, KeyNo, KeySettings, Status, Uid, Version,
@@ -80,6 +81,19 @@ impl Survey {
     pub(super) fn hides_uid(&self) -> bool {
         self.version.uid == Uid::HIDDEN
     }
+
+    /// Whether it is a DESFire that has EV1's commands: nothing else is asked for more than its
+    /// version.
+    pub(super) const fn speaks_ev1(&self) -> bool {
+        speaks_ev1(&self.version)
+    }
+}
+
+/// NXP, DESFire, and not of the first generation, which knows neither FreeMem nor GetDFNames nor these
+/// handshakes.
+const fn speaks_ev1(version: &Version) -> bool {
+    let hardware = &version.hardware;
+    matches!((hardware.vendor, hardware.module_type), (0x04, 0x01)) && hardware.major > 0
 }
 
 pub(super) struct AppFound {
@@ -103,17 +117,31 @@ impl AppFound {
     }
 }
 
+/// Whether it may be a key that is the same on all cards.
+fn may_be_shared(slot: &KeySlot) -> bool {
+    let mut keys = [&slot.key].into_iter().chain(&slot.older);
+    keys.any(|key| !key.diversified)
+}
+
 /// What a look goes into.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Depth {
     pub(super) files: bool,
 }
 
-/// An answer, unless the card says that it is for the master key only.
+/// An answer, unless the card says that it is for the master key only. (Which of the two refusals it then
+/// gives differs from card to card.)
 fn unless_denied<V, E>(answer: Result<V, RunError<E>>) -> Result<Option<V>, RunError<E>> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.status() == Some(Status::AuthenticationError) => Ok(None),
+        Err(error)
+            if matches!(
+                error.status(),
+                Some(Status::AuthenticationError | Status::PermissionDenied)
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -138,8 +166,20 @@ where
         if ring.uid.is_none() {
             ring.uid = told;
         }
-        let speaks_ev1 = version.hardware.major > 0;
-        let ask_card = ring.uid.is_none() && speaks_ev1;
+        if !speaks_ev1(&version) {
+            return Ok(Survey {
+                version,
+                uid: ring.uid,
+                uid_disputed,
+                free: 0,
+                picc_key: KeyFound::Strange { version: 0 },
+                picc_settings: None,
+                aids: None,
+                names: None,
+                apps: Vec::new(),
+            });
+        }
+        let ask_card = ring.uid.is_none();
         if ask_card {
             ring.uid = self.uid_by_shared_key(ring).await?;
             self.go_to(Aid::PICC).await?;
@@ -149,18 +189,14 @@ where
             .applications
             .iter()
             .any(|app| app.iso_file_id.is_some());
-        // Outside a session: readers do not know how the card protects this answer in one.
-        let names = if has_names {
+        // Outside a session, where it may be: nobody knows how a card protects this answer in one.
+        let free_names = if has_names {
             self.be_nobody(Aid::PICC).await?;
             unless_denied(self.df_names().await)?
         } else {
             None
         };
-        let picc_key = if speaks_ev1 {
-            self.which_key(ring, Level::Picc, KeyNo::MASTER).await?
-        } else {
-            KeyFound::Strange { version: 0 }
-        };
+        let picc_key = self.which_key(ring, Level::Picc, KeyNo::MASTER).await?;
         let known = picc_key.known().is_some();
         if known && !ask_card && !self.proves_uid(ring, &picc_key) {
             // The key says nothing of the UID, but the card's own word is enciphered.
@@ -170,10 +206,15 @@ where
         let free = self.free_memory().await?;
         let picc_settings = unless_denied(self.key_settings().await)?;
         let aids = unless_denied(self.aids().await)?;
+        // The last that is asked as the master: whatever becomes of the session, selections follow.
+        let names = match free_names {
+            None if has_names && known => self.names_in_session().await?,
+            names => names,
+        };
         let mut apps = Vec::with_capacity(layout.applications.len());
         for (index, app) in layout.applications.iter().enumerate() {
             let there = aids.as_ref().is_some_and(|aids| aids.contains(&app.aid));
-            apps.push(if there && speaks_ev1 {
+            apps.push(if there {
                 Some(self.application(ring, index, depth).await?)
             } else {
                 None
@@ -192,6 +233,18 @@ where
         })
     }
 
+    /// The names that are for the master key only; nothing if the card protects the answer in a way that is
+    /// not known here. Then a name that is taken comes out when the application is made.
+    async fn names_in_session(
+        &mut self,
+    ) -> Result<Option<Vec<NamedApplication>>, RunError<T::Error>> {
+        match self.df_names().await {
+            Ok(names) => Ok(Some(names)),
+            Err(RunError::Protocol(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether a key of this card only has been proved.
     fn proves_uid<K: KeyStore + ?Sized>(&self, ring: &Ring<'_, K>, found: &KeyFound) -> bool {
         match found {
@@ -208,18 +261,16 @@ where
     ) -> Result<Option<Uid>, Halt<T::Error>> {
         let applications = (0..ring.layout.applications.len()).map(Level::App);
         for level in [Level::Picc].into_iter().chain(applications) {
-            let aid = level.aid(ring.layout);
-            match self.go_to(aid).await {
-                Err(error) if error.status() == Some(Status::ApplicationNotFound) => continue,
-                other => other?,
-            }
             for (number, slot) in (0..).zip(level.slots(ring.layout)) {
-                let shared = !slot.key.diversified || slot.older.iter().any(|key| !key.diversified);
                 let Ok(key_no) = KeyNo::new(number) else {
                     continue;
                 };
-                if !shared {
+                if !may_be_shared(slot) {
                     continue;
+                }
+                match self.go_to(level.aid(ring.layout)).await {
+                    Err(error) if error.status() == Some(Status::ApplicationNotFound) => break,
+                    other => other?,
                 }
                 let found = self.which_key(ring, level, key_no).await?;
                 if found.known().is_some() {
@@ -227,7 +278,17 @@ where
                 }
             }
         }
-        Ok(None)
+        if may_be_shared(&ring.layout.picc.key) {
+            // It has been tried, with the keys of delivery.
+            return Ok(None);
+        }
+        // The card may hide its UID and still have the key that it came with.
+        self.go_to(Aid::PICC).await?;
+        let found = self.which_key(ring, Level::Picc, KeyNo::MASTER).await?;
+        match found.known() {
+            Some(_) => Ok(self.card_uid().await?),
+            None => Ok(None),
+        }
     }
 
     /// Finds out which of its candidates a key is; on success the hand is authenticated with it.
@@ -329,8 +390,8 @@ where
         found.files = Some(files);
         if lists_ids {
             // Last: a card with nothing to list may refuse, which ends the session.
-            found.iso_ids = match self.iso_file_ids().await {
-                Ok(ids) => ids,
+            found.iso_ids = match unless_denied(self.iso_file_ids().await) {
+                Ok(ids) => ids.unwrap_or_default(),
                 Err(error) if error.status() == Some(Status::FileNotFound) => Vec::new(),
                 Err(error) => return Err(error.into()),
             };

@@ -411,11 +411,11 @@ impl Layout {
             return Err(one(None, format!("a layout has {MAX_TEXT} bytes at most")));
         }
         let document: Document = toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| line_of(text, span.start));
+            let line = error.span().map(|span| Lines::of(text).at(span.start));
             one(line, error.message().to_string())
         })?;
         let mut reading = Reading {
-            text,
+            ends: Lines::of(text),
             lines: BTreeMap::new(),
             wrong: Vec::new(),
         };
@@ -457,23 +457,30 @@ fn one(line: Option<usize>, reason: String) -> LayoutErrors {
     )
 }
 
-/// The line of a byte, counted from 1.
-fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().iter().take(offset);
-    before
-        .filter(|byte| **byte == b'\n')
-        .count()
-        .saturating_add(1)
+/// Where the lines of a text end: a layout asks for as many lines as it has values, so each must be cheap.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line of a byte, counted from 1.
+    fn at(&self, offset: usize) -> usize {
+        self.0
+            .partition_point(|end| *end < offset)
+            .saturating_add(1)
+    }
 }
 
-struct Reading<'t> {
-    text: &'t str,
+struct Reading {
+    ends: Lines,
     lines: BTreeMap<Place, usize>,
     /// What serde cannot find wrong.
     wrong: Vec<(Place, String)>,
 }
 
-impl Reading<'_> {
+impl Reading {
     fn line(&self, place: Place) -> Option<usize> {
         let mut place = Some(place);
         while let Some(here) = place {
@@ -487,7 +494,7 @@ impl Reading<'_> {
 
     /// Notes where a value stands, and takes it.
     fn at<T>(&mut self, place: Place, value: Spanned<T>) -> T {
-        let line = line_of(self.text, value.span().start);
+        let line = self.ends.at(value.span().start);
         self.lines.insert(place, line);
         value.into_inner()
     }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::RunError;
 use crate::error::{Error, Outcome};
-use crate::wire::Uid;
+use crate::wire::{FileNo, Uid};
 
 /// Why something with a purse failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,13 @@ pub enum Evidence {
     Layout {
         /// What the header says.
         version: u8,
+    },
+    /// A file of the purse was there before the purse was made, and is not as it would be made: of
+    /// another type or size, or with other rights.
+    #[error("file {file} is there already and is none that a purse makes")]
+    File {
+        /// Which.
+        file: FileNo,
     },
     /// The header was written for another card: the content is a copy.
     #[error("the purse on card {card} was made for card {stored}: it is a copy")]
@@ -107,6 +114,9 @@ pub enum Refusal {
     /// The intent was not made from the state in which the purse is now.
     #[error("the purse has changed since this intent was made: settle it, and make a new one")]
     Stale,
+    /// A purse that is to be initialised has been, and has had operations since.
+    #[error("the purse is in use already")]
+    InUse,
     /// Changes that are not the purse's wait for a commit in this session.
     #[error("other changes are pending in this session; commit or abort them first")]
     Pending,

@@ -152,18 +152,8 @@ impl<'s> Procedure for Open<'s> {
         };
         let header = read_header(&purse, session, transport).await?;
         let header = Header::check(&header, uid)?;
-        let value = session
-            .get_value(purse.value)
-            .comm_mode(CommMode::Enciphered)
-            .run_async(transport)
-            .await?;
-        let mut newest = [0; RECORD_LEN];
-        session
-            .read_records(purse.log, 0, 1, 28, &mut newest)
-            .comm_mode(CommMode::Enciphered)
-            .run_async(transport)
-            .await?;
-        let newest = Record::from_bytes(&newest)?;
+        let value = read_value(&purse, session, transport).await?;
+        let newest = read_newest(&purse, session, transport).await?;
         let recorded = newest.balance.get();
         if value != recorded {
             return Err(Evidence::Disagree { value, recorded }.into());
@@ -207,6 +197,36 @@ where
         .run_async(transport)
         .await?;
     Ok(header)
+}
+
+pub(super) async fn read_value<T>(
+    purse: &Purse,
+    session: &mut Session<Authenticated>,
+    transport: &mut T,
+) -> Result<i32, PurseError<T::Error>>
+where
+    T: AsyncTransport + ?Sized,
+{
+    let value = session.get_value(purse.value);
+    let value = value.comm_mode(CommMode::Enciphered);
+    Ok(value.run_async(transport).await?)
+}
+
+pub(super) async fn read_newest<T>(
+    purse: &Purse,
+    session: &mut Session<Authenticated>,
+    transport: &mut T,
+) -> Result<Record, PurseError<T::Error>>
+where
+    T: AsyncTransport + ?Sized,
+{
+    let mut newest = [0; RECORD_LEN];
+    session
+        .read_records(purse.log, 0, 1, 28, &mut newest)
+        .comm_mode(CommMode::Enciphered)
+        .run_async(transport)
+        .await?;
+    Ok(Record::from_bytes(&newest)?)
 }
 
 impl Purse {

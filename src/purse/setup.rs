@@ -2,11 +2,11 @@
 
 use super::header::{HEADER_LEN, Header};
 use super::history::HISTORY_LEN;
-use super::open::{read_header, require_clean};
-use super::record::{RECORD_LEN, Record};
-use super::{Evidence, Purse, PurseError, Stamp};
+use super::open::{read_header, read_newest, read_value, require_clean};
+use super::record::{Kind, RECORD_LEN, Record};
+use super::{Evidence, Purse, PurseError, Refusal, Stamp};
 use crate::pcd::{AsyncTransport, Authenticated, Machine as _, Procedure, Session};
-use crate::wire::{Access, AccessRights, CommMode, KeyNo, U24, ValueFlags};
+use crate::wire::{Access, AccessRights, CommMode, FileDetail, FileNo, KeyNo, U24, ValueFlags};
 
 /// Makes the files: see [`Purse::create`].
 #[must_use = "this does nothing until it is run"]
@@ -45,35 +45,92 @@ impl Procedure for Create<'_> {
         };
         let mode = CommMode::Enciphered;
         let size = |len| U24::from_len(len).unwrap_or(U24::ZERO);
-        if !there.contains(&purse.header) {
+        let (header_len, record_len) = (size(HEADER_LEN), size(RECORD_LEN));
+        // One more than can be read: the one that is being written.
+        let records = size(HISTORY_LEN.saturating_add(1));
+        let limit = purse.limit.get();
+        if there.contains(&purse.header) {
+            let detail = FileDetail::BackupData { size: header_len };
+            require_file(session, transport, purse.header, rights, detail).await?;
+        } else {
             session
-                .create_backup_data_file(purse.header, None, mode, rights, size(HEADER_LEN))
+                .create_backup_data_file(purse.header, None, mode, rights, header_len)
                 .run_async(transport)
                 .await?;
         }
-        if !there.contains(&purse.value) {
-            let limits = 0..=purse.limit.get();
+        if there.contains(&purse.value) {
+            let detail = FileDetail::Value {
+                lower: 0,
+                upper: limit,
+                limited_credit: 0,
+                flags: ValueFlags::empty(),
+            };
+            require_file(session, transport, purse.value, rights, detail).await?;
+        } else {
             session
-                .create_value_file(purse.value, mode, rights, limits, 0, ValueFlags::empty())
+                .create_value_file(purse.value, mode, rights, 0..=limit, 0, ValueFlags::empty())
                 .run_async(transport)
                 .await?;
         }
-        if !there.contains(&purse.log) {
-            // One more than can be read: the one that is being written.
-            let records = HISTORY_LEN.saturating_add(1);
+        if there.contains(&purse.log) {
+            let detail = FileDetail::CyclicRecord {
+                record_size: record_len,
+                max_records: records,
+                current_records: U24::ZERO,
+            };
+            require_file(session, transport, purse.log, log_rights, detail).await?;
+        } else {
             session
-                .create_cyclic_record_file(
-                    purse.log,
-                    None,
-                    mode,
-                    log_rights,
-                    size(RECORD_LEN),
-                    size(records),
-                )
+                .create_cyclic_record_file(purse.log, None, mode, log_rights, record_len, records)
                 .run_async(transport)
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// That a file which is there already is the one that would be made. Whoever could make files here before
+/// may have made it, with rights of his own.
+async fn require_file<T>(
+    session: &mut Session<Authenticated>,
+    transport: &mut T,
+    file: FileNo,
+    rights: AccessRights,
+    detail: FileDetail,
+) -> Result<(), PurseError<T::Error>>
+where
+    T: AsyncTransport + ?Sized,
+{
+    let found = session.get_file_settings(file);
+    let found = found.run_async(transport).await?;
+    // What it holds is looked at by Initialise and Open.
+    let there = match found.detail {
+        FileDetail::Value {
+            lower,
+            upper,
+            flags,
+            ..
+        } => FileDetail::Value {
+            lower,
+            upper,
+            limited_credit: 0,
+            flags,
+        },
+        FileDetail::CyclicRecord {
+            record_size,
+            max_records,
+            ..
+        } => FileDetail::CyclicRecord {
+            record_size,
+            max_records,
+            current_records: U24::ZERO,
+        },
+        other => other,
+    };
+    if there == detail && found.rights == rights && found.comm.mode() == CommMode::Enciphered {
+        Ok(())
+    } else {
+        Err(Evidence::File { file }.into())
     }
 }
 
@@ -107,14 +164,15 @@ impl Procedure for Initialise<'_> {
         let found = read_header(&purse, session, transport).await?;
         match Header::check(&found, uid) {
             // Done before, and only the answer was lost; or somebody else's.
-            Ok(found) if found == header => return Ok(()),
+            Ok(found) if found == header => {
+                return require_unused(&purse, session, transport).await;
+            }
             Ok(_) => return Err(Evidence::Rewritten.into()),
             Err(Evidence::Blank) => {}
             Err(evidence) => return Err(evidence.into()),
         }
         let mode = CommMode::Enciphered;
-        let value = session.get_value(purse.value).comm_mode(mode);
-        let value = value.run_async(transport).await?;
+        let value = read_value(&purse, session, transport).await?;
         if value != 0 {
             return Err(Evidence::Disagree { value, recorded: 0 }.into());
         }
@@ -136,13 +194,37 @@ impl Procedure for Initialise<'_> {
     }
 }
 
+/// That a purse which is there already holds its opening and nothing else: what somebody has put into it
+/// before is no money.
+async fn require_unused<T>(
+    purse: &Purse,
+    session: &mut Session<Authenticated>,
+    transport: &mut T,
+) -> Result<(), PurseError<T::Error>>
+where
+    T: AsyncTransport + ?Sized,
+{
+    let value = read_value(purse, session, transport).await?;
+    let newest = read_newest(purse, session, transport).await?;
+    let recorded = newest.balance.get();
+    if value != recorded {
+        Err(Evidence::Disagree { value, recorded }.into())
+    } else if newest.kind == Kind::Opening {
+        Ok(())
+    } else {
+        Err(Refusal::InUse.into())
+    }
+}
+
 impl Purse {
-    /// Makes the three files, or those of them that are not there yet: a torn run is run again.
+    /// Makes the three files, or those of them that are not there yet: a torn run is run again. Those that
+    /// are there must be as they would be made.
     ///
     /// The session is one with key 0 of the application, or any if files may be created freely.
     ///
     /// # Errors
     /// Card or reader. [`PurseError::Run`] means here that the purse is not complete; run it again.
+    /// [`Evidence::File`] if one of the files is there and is another.
     pub const fn create<'s>(
         &self,
         session: &'s mut Session<Authenticated>,
@@ -158,14 +240,14 @@ impl Purse {
     }
 
     /// Writes the header for the card in the field and the opening record, in one transaction. If
-    /// they are there already, for this card and purse id, it changes nothing: a torn run is run
-    /// again.
+    /// they are there already, for this card and purse id, and nothing else has happened, it changes
+    /// nothing: a torn run is run again.
     ///
     /// The session is one with the credit key.
     ///
     /// # Errors
     /// Card or reader, and then, also after [`PurseError::Unsettled`], run it again; [`Evidence`] if the
-    /// card has another purse, or money in a purse that was never opened.
+    /// card has another purse, or money in a purse that was never opened; [`Refusal::InUse`].
     pub const fn initialise<'s>(
         &self,
         session: &'s mut Session<Authenticated>,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use desfire_ev1::provision::{Issuer, KeyStore, Progress, ProvisionError, Step};
-use desfire_ev1::{Outcome, Transport};
+use desfire_ev1::{Link, LinkFormat, Outcome, Transport};
 use getrandom::SysRng;
 
 use crate::report::{CardReport, End};
@@ -26,6 +26,27 @@ pub struct Attempt {
     pub plan: Option<String>,
 }
 
+/// Counts, also for a card that is torn off and then has no report of its own.
+struct Counted<'t, T: ?Sized> {
+    transport: &'t mut T,
+    exchanges: u32,
+}
+
+impl<T: Link + ?Sized> Link for Counted<'_, T> {
+    type Error = T::Error;
+
+    fn format(&self) -> LinkFormat {
+        self.transport.format()
+    }
+}
+
+impl<T: Transport + ?Sized> Transport for Counted<'_, T> {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, T::Error> {
+        self.exchanges = self.exchanges.saturating_add(1);
+        self.transport.exchange(command, reply)
+    }
+}
+
 impl<K: KeyStore + ?Sized> Job<'_, K> {
     /// Does it with one card, once. `watch` is told of every step.
     pub fn once<T>(&self, transport: &mut T, watch: impl FnMut(Progress<'_>)) -> Attempt
@@ -34,11 +55,16 @@ impl<K: KeyStore + ?Sized> Job<'_, K> {
         T::Error: std::error::Error + 'static,
     {
         let started = Instant::now();
-        let mut attempt = if self.dry_run {
-            self.look(transport)
-        } else {
-            self.apply(transport, watch)
+        let mut counted = Counted {
+            transport,
+            exchanges: 0,
         };
+        let mut attempt = if self.dry_run {
+            self.look(&mut counted)
+        } else {
+            self.apply(&mut counted, watch)
+        };
+        attempt.report.exchanges = counted.exchanges;
         attempt.report.milliseconds = started.elapsed().as_millis();
         attempt
     }
@@ -58,7 +84,6 @@ impl<K: KeyStore + ?Sized> Job<'_, K> {
         };
         report.uid = plan.uid.map(|uid| uid.to_string());
         report.steps = plan.steps.len();
-        report.exchanges = plan.exchanges;
         report.looking = plan.exchanges;
         report.held_back.clone_from(&plan.held_back);
         report.trouble = plan.problems.iter().map(ToString::to_string).collect();
@@ -93,7 +118,6 @@ impl<K: KeyStore + ?Sized> Job<'_, K> {
             Ok(applied) => {
                 report.uid = applied.uid.map(|uid| uid.to_string());
                 report.steps = applied.steps.len();
-                report.exchanges = applied.exchanges;
                 report.looking = applied.looking;
                 report.held_back = applied.held_back;
                 report.end = if applied.steps.iter().all(Step::is_repeated) {
@@ -126,21 +150,21 @@ fn fill_in_error<E: std::fmt::Display>(report: &mut CardReport, error: &Provisio
     match error {
         ProvisionError::NotPossible(plan) => {
             report.uid = plan.uid.map(|uid| uid.to_string());
-            report.exchanges = plan.exchanges;
             report.looking = plan.exchanges;
             report.end = End::Refused;
             report.trouble = plan.problems.iter().map(ToString::to_string).collect();
         }
         ProvisionError::Card { step, error } => {
             // What a card refuses once it refuses again.
-            report.end = if error.outcome() == Outcome::Refused {
-                End::Failed
+            let (end, how) = if error.outcome() == Outcome::Refused {
+                (End::Failed, "refused")
             } else {
-                End::HalfDone
+                (End::HalfDone, "torn")
             };
+            report.end = end;
             report.trouble.push(match step {
-                Some(at) => format!("torn in step {} ({}): {error}", at.0, at.1),
-                None => format!("torn while looking: {error}"),
+                Some(at) => format!("{how} in step {} ({}): {error}", at.0, at.1),
+                None => format!("{how} while looking: {error}"),
             });
         }
         other => {

@@ -15,6 +15,7 @@
 //!
 //! No error here repeats what stands in a key file: it could be a key.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use age::secrecy::{ExposeSecret as _, SecretString};
@@ -172,19 +173,21 @@ pub fn parse(text: &str) -> Result<MemoryKeys, KeyFileError> {
         reason: "not the form of a key file: [[key]] with name, version, type and hex",
     })?;
     let mut keys = MemoryKeys::new();
+    let mut seen = HashSet::new();
     for entry in document.key {
-        let line = line_of(text, entry.span().start);
-        let wrong = |reason| KeyFileError::Text { line, reason };
+        let start = entry.span().start;
+        // Not before it is needed: a file can have many keys.
+        let wrong = |reason| KeyFileError::Text {
+            line: line_of(text, start),
+            reason,
+        };
         let entry = entry.into_inner();
         if entry.name.is_empty() {
             return Err(wrong("a key without a name"));
         }
-        let mut others = keys.list();
-        if others.any(|(name, version, _)| (name, version) == (entry.name.as_str(), entry.version))
-        {
+        if !seen.insert((entry.name.clone(), entry.version)) {
             return Err(wrong("a key of this name and version was there before"));
         }
-        drop(others);
         let key = Key::from_slice(entry.key_type.wire(), &entry.hex.0).map_err(|_| {
             wrong("the key has another number of bytes than its type, or its halves differ in version bits only")
         })?;
@@ -314,8 +317,11 @@ fn from_words(value: &str) -> Option<Key> {
 /// # Errors
 /// [`KeyFileError::Randomness`]
 pub fn invent(layout: &Layout) -> Result<Zeroizing<String>, KeyFileError> {
-    // Long enough not to be moved while it grows.
-    let mut text = Zeroizing::new(String::with_capacity(64 * 1024));
+    // Long enough not to be moved while it grows: a key takes some 120 bytes besides its name, of which a
+    // byte may be written as ten.
+    let room = |(key, _): (&KeyRef, _)| key.name.len().saturating_mul(10).saturating_add(128);
+    let room = types(layout).map(room).fold(128, usize::saturating_add);
+    let mut text = Zeroizing::new(String::with_capacity(room));
     text.push_str("# Keys of the layout, made at random.\n");
     let mut done: Vec<&KeyRef> = Vec::new();
     for (key, key_type) in types(layout) {

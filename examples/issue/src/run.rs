@@ -2,18 +2,17 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::IsTerminal as _;
-use std::io::Write as _;
-use std::path::Path;
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
 use desfire_ev1::VirtualReader;
 use desfire_ev1::picc::StorageSize;
-use desfire_ev1::provision::{Issuer, Layout, MemoryKeys, storage};
+use desfire_ev1::provision::{Issuer, Layout, MAX_TEXT, MemoryKeys, storage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use issue::batch::{Job, joined, line};
 use issue::cards::{Dice, Folder, arrange_trouble, delivered, strange};
-use issue::keys;
+use issue::keys::{self, MAX_FILE};
 use issue::report::{BatchReport, CardReport, End};
 use zeroize::Zeroizing;
 
@@ -26,14 +25,27 @@ const PATIENCE: u32 = 20;
 /// Every how many cards one is somebody else's.
 const STRANGE: u32 = 7;
 
-fn read_text(path: &Path) -> Outcome<Zeroizing<String>> {
+/// Not more of a file than is looked at, and one byte, so that it is found too long.
+fn read(path: &Path, limit: usize) -> Outcome<Zeroizing<Vec<u8>>> {
     let named = |error: std::io::Error| format!("{}: {error}", path.display());
-    Ok(Zeroizing::new(fs::read_to_string(path).map_err(named)?))
+    let file = fs::File::open(path).map_err(named)?;
+    let limit = limit.saturating_add(1);
+    // Long enough not to be moved while it grows, as there may be keys in it.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
+    file.take(u64::try_from(limit).unwrap_or(u64::MAX))
+        .read_to_end(&mut bytes)
+        .map_err(named)?;
+    Ok(bytes)
+}
+
+fn text<'b>(path: &Path, bytes: &'b [u8]) -> Outcome<&'b str> {
+    std::str::from_utf8(bytes).map_err(|_| format!("{}: not text", path.display()).into())
 }
 
 fn layout(path: &Path) -> Outcome<Layout> {
-    let text = read_text(path)?;
-    Layout::from_toml(&text).map_err(|errors| {
+    let bytes = read(path, MAX_TEXT)?;
+    let text = text(path, &bytes)?;
+    Layout::from_toml(text).map_err(|errors| {
         let lines: Vec<String> = errors.0.iter().map(|error| format!("  {error}")).collect();
         format!("{} cannot be used:\n{}", path.display(), lines.join("\n")).into()
     })
@@ -61,12 +73,16 @@ fn password(new: bool) -> Outcome<SecretString> {
 fn write_new(path: &Path, text: &str) -> Outcome<()> {
     let named = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(named)?;
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let mut file = options.open(path).map_err(named)?;
     file.write_all(text.as_bytes()).map_err(named)?;
+    // Cards whose keys are lost are lost.
+    file.sync_all().map_err(named)?;
     Ok(())
 }
 
@@ -95,12 +111,13 @@ fn is_wanted(layout: &Layout, key: &desfire_ev1::provision::KeyRef) -> bool {
 }
 
 pub fn seal(input: &Path, output: &Path) -> Outcome<()> {
-    let text = read_text(input)?;
-    let count = keys::parse(&text)
+    let bytes = read(input, MAX_FILE)?;
+    let text = text(input, &bytes)?;
+    let count = keys::parse(text)
         .map_err(|error| format!("{}: {error}", input.display()))?
         .list()
         .count();
-    write_new(output, &keys::seal(&text, &password(true)?, None)?)?;
+    write_new(output, &keys::seal(text, &password(true)?, None)?)?;
     println!(
         "{count} keys in {}; now remove {}",
         output.display(),
@@ -110,7 +127,7 @@ pub fn seal(input: &Path, output: &Path) -> Outcome<()> {
 }
 
 fn open(path: &Path) -> Outcome<MemoryKeys> {
-    let sealed = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let sealed = read(path, MAX_FILE)?;
     let keys = keys::open(&sealed, &password(false)?);
     keys.map_err(|error| format!("{}: {error}", path.display()).into())
 }
@@ -168,16 +185,19 @@ pub fn batch(batch: &Batch) -> Outcome<bool> {
     // Also of a batch that ended early.
     summary(&report);
     if let Some(base) = &batch.report {
-        for (ending, written) in [
-            ("json", report.write_json(&base.with_extension("json"))),
-            ("csv", report.write_csv(&base.with_extension("csv"))),
-        ] {
-            written.map_err(|error| format!("{}.{ending}: {error}", base.display()))?;
-        }
-        println!(
-            "report: {0}.json, {0}.csv",
-            base.with_extension("").display()
-        );
+        // A dot in the name is a part of it.
+        let with = |ending: &str| {
+            let mut name = base.clone().into_os_string();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let (json, csv) = (with(".json"), with(".csv"));
+        let named = |path: &Path, error| format!("{}: {error}", path.display());
+        report
+            .write_json(&json)
+            .map_err(|error| named(&json, error))?;
+        report.write_csv(&csv).map_err(|error| named(&csv, error))?;
+        println!("report: {}, {}", json.display(), csv.display());
     }
     done?;
     Ok(report.is_good())
@@ -198,7 +218,9 @@ fn summary(report: &BatchReport) {
         .filter(|(_, count)| *count > 0)
         .map(|(word, count)| format!("{count} {word}"))
         .collect();
-    println!("{} cards: {}", report.cards.len(), counts.join(", "));
+    let cards = report.cards.len();
+    let noun = if cards == 1 { "card" } else { "cards" };
+    println!("{cards} {noun}: {}", counts.join(", "));
     let held: Vec<&String> = report
         .cards
         .iter()

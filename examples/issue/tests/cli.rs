@@ -75,7 +75,7 @@ fn help_and_wrong_command_lines() {
 #[test]
 fn a_box_with_bad_luck_ends_well() {
     let folder = tempfile::tempdir().unwrap();
-    let base = folder.path().join("report");
+    let base = folder.path().join("batch.7");
     let layout = layout();
     let out = good(&mut issue(&[
         "--layout",
@@ -93,14 +93,15 @@ fn a_box_with_bad_luck_ends_well() {
         .count();
     assert!(torn > 5, "{out}");
     assert!(out.contains("30 cards: "), "{out}");
-    let json = std::fs::read_to_string(base.with_extension("json")).unwrap();
+    let json = std::fs::read_to_string(folder.path().join("batch.7.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let cards = json["cards"].as_array().unwrap();
     assert_eq!(cards.len(), 30);
     let ends = |end: &str| cards.iter().filter(|card| card["end"] == end).count();
     assert_eq!(ends("issued") + ends("resumed"), 30);
     assert!(ends("resumed") > 3);
-    let mut csv = csv::Reader::from_path(base.with_extension("csv")).unwrap();
+    assert!(!out.contains(" 0 exchanges"), "{out}");
+    let mut csv = csv::Reader::from_path(folder.path().join("batch.7.csv")).unwrap();
     assert_eq!(
         csv.records()
             .filter(|row| row.as_ref().unwrap()[1] != *"")

@@ -83,6 +83,29 @@ fn wrong_texts_are_told_without_being_quoted() {
     );
 }
 
+/// As many keys as fit are read, each with its own name, and the last is found to be wrong.
+#[test]
+fn a_long_key_file_is_read_in_no_time() {
+    let mut text = String::new();
+    let mut count = 0;
+    while text.len() < MAX_FILE - 200 {
+        count += 1;
+        text +=
+            &format!("[[key]]\nname=\"k{count}\"\nversion=1\ntype=\"DES\"\nhex=\"{SECRET:.16}\"\n");
+    }
+    let started = std::time::Instant::now();
+    assert_eq!(keys::parse(&text).unwrap().list().count(), count);
+    text += "[[key]]\nname=\"k1\"\nversion=1\ntype=\"DES\"\nhex=\"00\"\n";
+    let error = keys::parse(&text).unwrap_err();
+    let line = count * 5 + 1;
+    assert!(
+        matches!(error, KeyFileError::Text { line: there, .. } if there == line),
+        "{error}"
+    );
+    println!("{count} keys, twice: {:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 30);
+}
+
 /// A file may ask for any amount of work before it can be told that it is nothing.
 #[test]
 fn a_file_that_asks_for_too_much_work_is_refused_at_once() {
@@ -140,6 +163,16 @@ proptest! {
         match keys::parse(&text) {
             Ok(keys) => prop_assert!(keys.list().count() <= 2),
             Err(error) => says_nothing_of_it(&error),
+        }
+    }
+
+    /// Whatever stands in a file, it is refused or keys; never for long.
+    #[test]
+    fn any_bytes_are_refused_or_keys(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        prop_assert!(keys::open(&bytes, &password("one")).is_err());
+        if let Err(error) = keys::parse(&String::from_utf8_lossy(&bytes)) {
+            let is_text = matches!(error, KeyFileError::Text { .. });
+            prop_assert!(is_text, "{error}");
         }
     }
 

@@ -196,7 +196,9 @@ impl Reader {
                 let freezes = settings & 1 == 0 || settings & 8 == 0;
                 (self.key.is_some() && freezes && !freeze).then_some(INVALID)
             }
-            Op::SetAts(which) if self.key.is_some() && ATS[which].len() != ATS[which][0].into() => {
+            Op::SetAts(which)
+                if self.key.is_some() && ATS[which].len() != usize::from(ATS[which][0]) =>
+            {
                 Some(INVALID)
             }
             Op::DisableFormat | Op::EnableRandomId | Op::SetDefaultKey(_) | Op::SetAts(_) => {
