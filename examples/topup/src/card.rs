@@ -3,8 +3,8 @@
 //! For: the one place that knows the layout. May know: the library's purse. May not know: networks,
 //! books.
 //!
-//! One application with three AES keys, each made for the card from its master key (AN10922, with UID,
-//! AID and key number), and a purse ([`desfire_ev1::purse`]) in it:
+//! One application with three AES keys, each made for the card from its master key (AN10922, with AID,
+//! UID and key number), and a purse ([`desfire_ev1::purse`]) in it:
 //!
 //! | key | for | who has its master key |
 //! |---|---|---|
@@ -22,6 +22,13 @@ use desfire_ev1::wire::{
 use desfire_ev1::{Key, KeyError, Machine as _, Procedure as _, Session, VirtualReader};
 
 use crate::message::{Step, opening};
+
+/// The system identifier in every key's derivation: with the AID, 15 bytes.
+const SYSTEM: &[u8; 12] = b"travel cards";
+/// Length of the input from which a card's key is made: AID 3, [`SYSTEM`] 12, UID 7, key number 1.
+pub const INPUT_LEN: usize = 3 + 12 + 7 + 1;
+/// The crediting master key that everybody knows.
+pub const DEMO_CREDIT: [u8; 16] = *b"topup demo credi";
 
 /// Whatever can go wrong with a card of one's own.
 pub type CardError = Box<dyn std::error::Error + Send + Sync>;
@@ -58,16 +65,27 @@ impl Layout {
         })
     }
 
+    /// The input of AN10922 for one card and key: AID, [`SYSTEM`], UID, key number.
+    ///
+    /// AN10922's own example has the UID in front. In this order the first block of its CMAC is the same
+    /// for all cards, which is what a PKCS#11 token needs to do the rest as one derivation, under a
+    /// master key that is good for nothing else.
+    #[must_use]
+    pub fn input(&self, key_no: KeyNo, uid: Uid) -> [u8; INPUT_LEN] {
+        let mut input = [0; INPUT_LEN];
+        let parts = self.aid.to_bytes().into_iter().chain(*SYSTEM).chain(uid.0);
+        for (to, from) in input.iter_mut().zip(parts.chain([key_no.number()])) {
+            *to = from;
+        }
+        input
+    }
+
     /// The card's key, from the master key for this number.
     ///
     /// # Errors
     /// [`KeyError`] if the master key is of a kind that cannot be diversified.
     pub fn card_key(&self, master: &Key, key_no: KeyNo, uid: Uid) -> Result<Key, KeyError> {
-        let mut input = [0; 11];
-        let parts = uid.0.into_iter().chain(self.aid.to_bytes());
-        for (to, from) in input.iter_mut().zip(parts.chain([key_no.number()])) {
-            *to = from;
-        }
+        let input = self.input(key_no, uid);
         Ok(master.diversify(&input)?.with_version(1))
     }
 
@@ -127,7 +145,7 @@ impl IssuerKeys {
         Self {
             master: Key::aes(*b"topup demo issue"),
             debit: Key::aes(*b"topup demo debit"),
-            credit: Key::aes(*b"topup demo credi"),
+            credit: Key::aes(DEMO_CREDIT),
         }
     }
 

@@ -20,7 +20,7 @@
 //! explores this order, and shows what goes wrong in others.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use desfire_ev1::purse::{Intent, Purse, PurseError, Refusal, Settlement, Stamp, Tap};
 use desfire_ev1::split::foretell;
@@ -33,8 +33,8 @@ use crate::desk::Desk;
 use crate::events::What;
 use crate::keys::{KeyHolder, KeyHolderError};
 use crate::ledger::{
-    Claim, Claimed, FindAccount, FindVoucher, LedgerError, Offer, OpenTopUp, Pending, Reserve,
-    Reserved, Settle, Unclaim, fingerprint,
+    Claim, Claimed, Find, FindAccount, FindVoucher, LedgerError, Offer, OpenTopUp, Pending,
+    Reserve, Reserved, Settle, Unclaim, fingerprint, now_ms,
 };
 use crate::link::{LinkError, PhoneLink, Pipe};
 use crate::message::{Ending, Finished, Hello, Reason, Step};
@@ -130,6 +130,10 @@ async fn with_card<K: KeyHolder, P: Pipe>(
     let mut session = session.await.map_err(|error| match error {
         KeyHolderError::Run(error) => before_money(error),
         KeyHolderError::Key(_) => Reason::NotGenuine,
+        KeyHolderError::Down(why) => {
+            error!(why, "the key holder does not work");
+            Reason::Busy
+        }
     })?;
     desk.events.tell(&order.account, What::Genuine);
 
@@ -138,7 +142,10 @@ async fn with_card<K: KeyHolder, P: Pipe>(
         dropped.await.map_err(before_money)?;
     }
     let tap = Box::pin(purse.open(&mut session).proved_uid(uid).run_async(link));
-    let mut tap = tap.await.map_err(in_purse)?;
+    let mut tap = match tap.await {
+        Ok(tap) => tap,
+        Err(error) => return Err(not_served(desk, pending.open.as_ref(), error).await),
+    };
     let balance = tap.balance();
     desk.events.tell(&order.account, What::Balance { balance });
 
@@ -284,22 +291,23 @@ async fn settle_open<K: KeyHolder, P: Pipe>(
     tap: &mut Tap<'_>,
     open: &OpenTopUp,
 ) -> Result<bool, Reason> {
-    let intent = Intent::from_bytes(&open.intent).map_err(|error| {
-        error!(tx = open.tx, %error, "the intent in the books is damaged");
-        Reason::Desk
-    })?;
-    let settlement = tap
-        .settle(&intent)
-        .run_async(link)
-        .await
-        .map_err(in_purse)?;
-    let credited = match settlement {
-        Settlement::Paid => true,
-        Settlement::NotPaid => false,
-        Settlement::TooLate => {
-            warn!(card = %order.uid, tx = open.tx, "the card has forgotten what became of it");
-            return Err(Reason::Desk);
+    let intent = match Intent::from_bytes(&open.intent) {
+        Ok(intent) => intent,
+        Err(error) => {
+            error!(tx = open.tx, %error, "the intent in the books is damaged");
+            return Err(
+                not_told(desk, open, "the intent in the books is damaged".to_owned()).await,
+            );
         }
+    };
+    let credited = match tap.settle(&intent).run_async(link).await {
+        Ok(Settlement::Paid) => true,
+        Ok(Settlement::NotPaid) => false,
+        Ok(Settlement::TooLate) => {
+            let said = "the card has forgotten what became of it".to_owned();
+            return Err(not_told(desk, open, said).await);
+        }
+        Err(error) => return Err(not_served(desk, Some(open), error).await),
     };
     let settle = Settle {
         tx: open.tx,
@@ -430,11 +438,6 @@ fn stamp(terminal: u32) -> Result<(i64, Stamp), Reason> {
     Ok((tx, stamp))
 }
 
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
-}
-
 /// Why it broke off while nothing could have changed.
 fn before_money(error: RunError<LinkError>) -> Reason {
     match error {
@@ -444,6 +447,37 @@ fn before_money(error: RunError<LinkError>) -> Reason {
             info!(%error, "not genuine");
             Reason::NotGenuine
         }
+    }
+}
+
+/// The card does not settle what is open: the service desk has to, and finds in the books why.
+async fn not_told<K>(desk: &Desk<K>, open: &OpenTopUp, said: String) -> Reason {
+    warn!(tx = open.tx, said, "a person must settle this");
+    let find = Find {
+        tx: open.tx,
+        said,
+        now: now_ms(),
+    };
+    if let Err(error) = desk.ledger.perform(find).await {
+        warn!(tx = open.tx, %error, "the next tap will tell the books");
+    }
+    Reason::Desk
+}
+
+/// The purse cannot be used; if that keeps it from settling what is open, the books hear so.
+async fn not_served<K>(
+    desk: &Desk<K>,
+    open: Option<&OpenTopUp>,
+    error: PurseError<LinkError>,
+) -> Reason {
+    match (open, &error) {
+        (Some(open), PurseError::Evidence(evidence)) => {
+            not_told(desk, open, evidence.to_string()).await
+        }
+        (Some(open), PurseError::Refused(Refusal::OtherPurse)) => {
+            not_told(desk, open, Refusal::OtherPurse.to_string()).await
+        }
+        _ => in_purse(error),
     }
 }
 

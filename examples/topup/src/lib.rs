@@ -18,5 +18,6 @@ pub mod metrics;
 pub mod pcsc;
 pub mod phone;
 pub mod server;
+pub mod service;
 pub mod show;
 pub mod wires;

@@ -49,7 +49,10 @@ async fn open(together: bool) -> Result<Shop, CardError> {
         ..Setup::default()
     };
     let desk = setup
-        .open(args::credit_key(true)?, CancellationToken::new())
+        .open(
+            SoftwareKeys::new(IssuerKeys::for_demonstration().credit),
+            CancellationToken::new(),
+        )
         .await?;
     let account = AddAccount {
         name: "alice".to_owned(),

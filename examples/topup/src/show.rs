@@ -114,6 +114,15 @@ fn hex(bytes: &[u8]) -> String {
     text.trim_end().to_owned()
 }
 
+/// A moment in milliseconds since 1970, for people.
+#[must_use]
+pub fn moment(ms: i64) -> String {
+    // The last moment that a date of four digits can tell.
+    let ms = u64::try_from(ms).unwrap_or(0).min(253_402_300_799_000);
+    let since = std::time::Duration::from_millis(ms);
+    httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
+}
+
 /// A UID from 14 hexadecimal digits.
 #[must_use]
 pub fn parse_uid(text: &str) -> Option<desfire_ev1::wire::Uid> {
@@ -132,4 +141,16 @@ pub fn bytes_from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
         *byte = u8::from_str_radix(text.get(at..at.checked_add(2)?)?, 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_is_a_moment() {
+        assert_eq!(moment(1_709_251_199_999), "Thu, 29 Feb 2024 23:59:59 GMT");
+        assert_eq!(moment(i64::MIN), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(moment(i64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
 }

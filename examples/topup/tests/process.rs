@@ -270,7 +270,7 @@ async fn q8_from_one_address_only_its_share_and_a_message_that_is_too_long_is_no
     ];
     let third = SocketWire::connect(&server.address).await;
     assert!(matches!(third.err(), Some(WireTrouble::Full(2))));
-    drop(_held);
+    drop((_held, server));
     let server = Server::start(&shop.file(), &["--message-ms", "500"]);
     let mut wire = SocketWire::connect(&server.address).await.unwrap();
     // It is not read; at most the server says good-bye.
@@ -378,6 +378,165 @@ async fn a_card_that_its_reader_resets_after_a_silence_is_kept_alive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_logs_is_no_secret_however_much_it_is_told_to_log() {
+    let (shop, cards) = shop(1).await;
+    shop.voucher("GOLDEN-VOUCHER", "alice", AMOUNT).await;
+    let mut server = Command::new(env!("CARGO_BIN_EXE_topup-server"));
+    let mut server = server
+        .args(["--listen", "127.0.0.1:0", "--demo-keys", "--json"])
+        .args(["--books", &shop.file()])
+        .env("RUST_LOG", "trace")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut out = BufReader::new(server.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
+    let log = server.stderr.take().unwrap();
+    let log = std::thread::spawn(move || std::io::read_to_string(log).unwrap());
+    let address = line.trim().rsplit('/').next().unwrap();
+    let phone = phone(&shop, "alice", "GOLDEN-VOUCHER", 1);
+    let done = top_up(address, &phone, &cards[0], None, Duration::ZERO).await;
+    let client = reqwest::Client::new();
+    let watched = client
+        .post(format!("http://{address}/v1/watch"))
+        .bearer_auth("token of alice")
+        .send();
+    assert_eq!(watched.await.unwrap().status(), 200);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    done.unwrap();
+    let log = log.join().unwrap();
+    assert!(log.contains("\"Credited\""), "{log}");
+    for secret in [
+        &b"GOLDEN-VOUCHER"[..],
+        b"token of alice",
+        b"topup demo credi",
+    ] {
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let numbers = format!("{secret:?}");
+        let text = String::from_utf8_lossy(secret);
+        assert!(
+            !log.contains(&*text) && !log.to_lowercase().contains(&hex),
+            "{log}"
+        );
+        assert!(!log.contains(numbers.trim_matches(['[', ']'])), "{log}");
+    }
+}
+
+/// Where the books are: in a file, and in PostgreSQL if there is one.
+async fn both_books() -> Vec<(Shop, String)> {
+    let shop = Shop::in_sqlite(true).await;
+    let file = shop.file();
+    let mut all = vec![(shop, file)];
+    match std::env::var("TOPUP_POSTGRES") {
+        Ok(url) => {
+            support::empty_postgres(&url).await;
+            let ledger = Ledger::open(&url).await.unwrap();
+            all.push((Shop::with(ledger, true), url));
+        }
+        Err(_) => support::not_run("TOPUP_POSTGRES names no database"),
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_of_one_name_do_not_share_books_and_a_killed_one_leaves_its_name() {
+    for (shop, books) in both_books().await {
+        let server = |name: &str| {
+            let mut server = Command::new(env!("CARGO_BIN_EXE_topup-server"));
+            server
+                .args(["--listen", "127.0.0.1:0", "--demo-keys", "--books", &books])
+                .args(["--node", name])
+                .env("RUST_LOG", "error");
+            server
+        };
+        let mut first = Server::start(&books, &[]);
+        let second = server("one").output().unwrap();
+        let said = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert!(
+            !second.status.success() && said.contains("--node"),
+            "{said}"
+        );
+        let odd = server("../one").output().unwrap();
+        assert!(!odd.status.success());
+        let _other = Server::start(&books, &["--node", "two"]);
+        first.kill();
+        let _again = Server::start(&books, &[]);
+        drop(shop);
+    }
+}
+
+/// What the program says, and whether it is content.
+fn ledger(books: &str, words: &[&str]) -> (bool, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_topup-ledger"));
+    let output = program.args(["--books", books]).args(words).output();
+    let output = output.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q5_the_service_desk_sees_what_waits_settles_it_and_leaves_a_trail() {
+    for (shop, books) in both_books().await {
+        shop.account("alice").await;
+        let card = shop.card(1, "alice").await;
+        shop.voucher("GOLD", "alice", AMOUNT).await;
+        let plan = support::Plan {
+            break_after_playing: Some(2),
+            ..support::Plan::default()
+        };
+        let lost = support::Phone::new(&card, "alice", "GOLD", plan);
+        assert!(shop.converse(lost).await.is_err());
+        let (_, waiting) = ledger(&books, &["waiting"]);
+        assert!(waiting.contains("tap the card"), "{waiting}");
+        let tx = waiting.split(' ').next().unwrap();
+        let rides: Vec<_> = (0..5).map(|_| shop.ride(&card, 1)).collect();
+        let tap = shop.honest(&card, "alice", "").await;
+        assert_eq!(tap, Err(Reason::Desk));
+        let (_, waiting) = ledger(&books, &["waiting"]);
+        assert!(waiting.contains("forgotten"), "{waiting}");
+        let number = format!("record {} ", rides[0].before().sequence.get());
+        assert!(waiting.contains(&number), "{waiting}");
+
+        let seen: String = rides[0]
+            .to_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let (by, because) = (["--by", "Jo"], ["--because", "a letter"]);
+        let settle = |words: &[&str]| ledger(&books, &[&["settle", tx], words].concat());
+        for wrong in [
+            ["released", "--without-card"].as_slice(),
+            &["--seen", "00"],
+            &["--seen", &seen, "released"],
+            &["perhaps"],
+            &[],
+        ] {
+            let (done, said) = settle(&[wrong, &by, &because].concat());
+            assert!(!done, "{wrong:?}: {said}");
+        }
+        let (done, said) = settle(&["--seen", &seen]);
+        assert!(!done && said.contains("a name and a reason"), "{said}");
+        let (done, said) = settle(&[&["--seen", seen.as_str()], &by[..], &because].concat());
+        assert!(done && said.contains("the card has it"), "{said}");
+        assert_eq!(ledger(&books, &["waiting"]), (true, String::new()));
+        let (_, trail) = ledger(&books, &["trail"]);
+        assert!(
+            trail.contains(tx) && trail.contains("credited by Jo because \"a letter\""),
+            "{trail}"
+        );
+        assert_eq!(shop.audit().await, (0, 0));
+        let next = shop.honest(&card, "alice", "GOLD").await.unwrap();
+        assert_eq!(next.ending, Ending::AlreadyCredited);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_to_stop_it_finishes_and_goes() {
     let (shop, cards) = shop(1).await;
     let mut server = Server::start(&shop.file(), &["--grace", "5"]);
@@ -415,12 +574,7 @@ async fn q9_postgresql_gone_for_a_while_refuses_and_comes_back() {
         let status = Command::new(&ctl).arg(what).stdout(Stdio::null()).status();
         assert!(status.unwrap().success());
     };
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    let empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
-    client.batch_execute(empty).await.unwrap();
+    support::empty_postgres(&url).await;
     let shop = Shop::with(Ledger::open(&url).await.unwrap(), true);
     shop.account("alice").await;
     let card = shop.card(0, "alice").await;

@@ -12,9 +12,18 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Phone, Plan, START, SharedCard, Shop, converse, desk, lock, uid};
-use topup::ledger::Ledger;
+use desfire_ev1::purse::Intent;
+use desfire_ev1::wire::Uid;
+use desfire_ev1::{Authenticated, Session, Unauthenticated};
+use support::{Phone, Plan, START, SharedCard, Shop, converse, desk, desk_with, lock, uid};
+use topup::card::Layout;
+use topup::keys::{KeyHolder, KeyHolderError};
+use topup::ledger::{
+    Claim, Claimed, Ledger, ListWaiting, ReadTrail, Reserve, Reserved, Waiting, fingerprint, now_ms,
+};
+use topup::link::{PhoneLink, Pipe};
 use topup::message::{Ending, Reason};
+use topup::service::{Grounds, ServiceError, settle};
 
 /// Little, so that a card takes many.
 const AMOUNT: i32 = 10;
@@ -228,6 +237,183 @@ async fn q4_one_voucher_used_at_once_by_many_users_and_on_two_nodes_is_spent_onc
         assert_eq!(done, 1);
         assert_eq!(shop.audit_with(&[&shop.desk, &other]).await, (0, 0));
     }
+}
+
+/// A top-up whose answer is lost, done or not, and six rides: the card's log, which holds five records, has
+/// forgotten it. Returns the machines' intents.
+async fn forgotten(shop: &Shop, card: &SharedCard, voucher: &str, done: bool) -> Vec<Intent> {
+    let last = if shop.desk.together { 2 } else { 8 };
+    let plan = Plan {
+        break_after_playing: Some(last),
+        withhold_frame: (!done).then_some(COMMIT),
+        ..Plan::default()
+    };
+    let first = shop
+        .converse(Phone::new(card, "alice", voucher, plan))
+        .await;
+    assert!(first.is_err());
+    (0..6).map(|_| shop.ride(card, 1)).collect()
+}
+
+async fn waiting(shop: &Shop) -> Vec<Waiting> {
+    shop.desk.ledger.perform(ListWaiting).await.unwrap()
+}
+
+/// The intent that names the top-up's record number as the one before it.
+fn right_after<'i>(intents: &'i [Intent], waiting: &Waiting) -> &'i Intent {
+    let number = Intent::from_bytes(&waiting.intent)
+        .unwrap()
+        .record()
+        .sequence;
+    let mut found = intents
+        .iter()
+        .filter(|intent| intent.before().sequence == number);
+    found.next().unwrap()
+}
+
+#[tokio::test]
+async fn q5_what_the_card_has_forgotten_a_person_settles_by_what_a_machine_has_seen() {
+    for (together, done) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (shop, card) = small_shop(together).await;
+        let other = shop.card(2, "alice").await;
+        shop.voucher("GOLD", "alice", AMOUNT).await;
+        let intents = forgotten(&shop, &card, "GOLD", done).await;
+        // Card and voucher are blocked, and nothing is guessed.
+        let tap = shop.honest(&card, "alice", "").await;
+        assert_eq!(tap, Err(Reason::Desk));
+        let spent = shop.honest(&other, "alice", "GOLD").await;
+        assert_eq!(spent, Err(Reason::Unsettled));
+        let open = waiting(&shop).await;
+        let [open] = open.as_slice() else {
+            panic!("{open:?}");
+        };
+        assert!(open.found.as_ref().unwrap().contains("forgotten"));
+
+        let ledger = &shop.desk.ledger;
+        let by = |seen: &Intent| Grounds::Seen(Box::new(*seen));
+        let telling = by(right_after(&intents, open));
+        // Of another moment, of another card, by nobody.
+        let foreign = shop.ride(&other, 1);
+        for wrong in [&intents[5], &foreign] {
+            let refused = settle(ledger, open.tx, &by(wrong), "Jo", "a letter").await;
+            assert!(matches!(refused, Err(ServiceError::TellsNothing)));
+        }
+        let refused = settle(ledger, open.tx, &telling, " ", "a letter").await;
+        assert!(matches!(refused, Err(ServiceError::Anonymous)));
+        assert_eq!(waiting(&shop).await.len(), 1);
+
+        let settled = settle(ledger, open.tx, &telling, "Jo", "a letter").await;
+        assert_eq!(settled.unwrap(), done);
+        assert_eq!(shop.audit().await, (0, 0));
+        let again = settle(ledger, open.tx, &telling, "Jo", "a letter").await;
+        assert!(matches!(again, Err(ServiceError::NotOpen)));
+        let trail = ledger.perform(ReadTrail).await.unwrap();
+        let [trace] = trail.as_slice() else {
+            panic!("{trail:?}");
+        };
+        assert_eq!((trace.tx, trace.credited), (open.tx, done));
+        assert_eq!((trace.who.as_str(), trace.why.as_str()), ("Jo", "a letter"));
+        assert!(trace.grounds.starts_with("terminal 99 saw record"));
+
+        let next = shop.honest(&card, "alice", "GOLD").await.unwrap();
+        let expected = if done {
+            Ending::AlreadyCredited
+        } else {
+            Ending::Credited
+        };
+        assert_eq!((next.ending, next.balance), (expected, START + AMOUNT - 6));
+        assert_eq!(shop.audit().await, (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn q5_half_a_credit_is_settled_by_a_person_after_a_tap_and_the_voucher_is_good_again() {
+    let (shop, card) = small_shop(true).await;
+    let other = shop.card(2, "alice").await;
+    shop.voucher("GOLD", "alice", AMOUNT).await;
+    let plan = Plan {
+        commit_before_frame: Some(COMMIT - 1),
+        ..Plan::default()
+    };
+    let half = shop
+        .converse(Phone::new(&card, "alice", "GOLD", plan))
+        .await;
+    assert!(half.is_err());
+    let tx = waiting(&shop).await[0].tx;
+    let ledger = &shop.desk.ledger;
+    let released = Grounds::Tapped { credited: false };
+    // A phone could still be about to commit the rest: first the card has to be tapped.
+    let refused = settle(ledger, tx, &released, "Jo", "half").await;
+    assert!(matches!(refused, Err(ServiceError::NotTapped)));
+    assert_eq!(shop.honest(&card, "alice", "").await, Err(Reason::Desk));
+    let found = waiting(&shop).await[0].found.clone().unwrap();
+    assert!(found.contains("its newest record says"), "{found}");
+    let settled = settle(ledger, tx, &released, "Jo", "half").await;
+    assert!(!settled.unwrap());
+    assert_eq!(shop.audit().await, (0, 1));
+    let done = shop.honest(&other, "alice", "GOLD").await.unwrap();
+    assert_eq!(
+        (done.ending, done.balance),
+        (Ending::Credited, START + AMOUNT)
+    );
+    assert_eq!(shop.audit().await, (0, 1));
+}
+
+#[tokio::test]
+async fn q5_without_the_card_a_person_can_settle_it_as_credited_only() {
+    for done in [false, true] {
+        let (shop, card) = small_shop(true).await;
+        let other = shop.card(2, "alice").await;
+        shop.voucher("GOLD", "alice", AMOUNT).await;
+        forgotten(&shop, &card, "GOLD", done).await;
+        let tx = waiting(&shop).await[0].tx;
+        let ledger = &shop.desk.ledger;
+        let settled = settle(ledger, tx, &Grounds::WithoutCard, "Jo", "lost").await;
+        assert!(settled.unwrap());
+        let spent = shop.honest(&other, "alice", "GOLD").await;
+        assert_eq!(spent, Err(Reason::Spent));
+        let books = shop.books().await;
+        assert_eq!((books.credited, books.reserved), (AMOUNT.into(), 0));
+        // Never more on the card than the books say.
+        assert!(balance(&shop, &card) <= START + AMOUNT - 6);
+    }
+}
+
+#[tokio::test]
+async fn q5_what_a_person_settles_no_conversation_is_settling_and_none_that_is_late_can_reserve() {
+    let (shop, card) = small_shop(true).await;
+    shop.voucher("GOLD", "alice", AMOUNT).await;
+    forgotten(&shop, &card, "GOLD", true).await;
+    let tx = waiting(&shop).await[0].tx;
+    let ledger = &shop.desk.ledger;
+    let claim = Claim {
+        uid: uid(1),
+        account: "alice".to_owned(),
+        voucher: [0; 32],
+        node: "one".to_owned(),
+        now: now_ms(),
+        lease_until: now_ms() + 60_000,
+    };
+    let Claimed::Yes(pending) = ledger.perform(claim).await.unwrap() else {
+        panic!("not claimed");
+    };
+    let refused = settle(ledger, tx, &Grounds::WithoutCard, "Jo", "lost").await;
+    assert!(matches!(refused, Err(ServiceError::InUse)));
+    shop.restart().await;
+    let settled = settle(ledger, tx, &Grounds::WithoutCard, "Jo", "lost").await;
+    assert!(settled.unwrap());
+    shop.voucher("MORE", "alice", AMOUNT).await;
+    let reserve = Reserve {
+        tx: 1,
+        voucher: fingerprint(b"MORE"),
+        account: "alice".to_owned(),
+        uid: uid(1),
+        epoch: pending.epoch,
+        intent: vec![],
+        now: now_ms(),
+    };
+    let late = ledger.perform(reserve).await.unwrap();
+    assert_eq!(late, Reserved::Superseded);
 }
 
 #[tokio::test]
@@ -472,31 +658,72 @@ async fn q9_books_locked_for_a_moment_are_waited_for_and_locked_for_long_nothing
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q9_books_gone_at_any_frame_leave_it_to_the_next_tap() {
+    // Each waits for its database: all at once.
+    let all = (0..=COMMIT).map(|frame| {
+        tokio::spawn(async move {
+            let (shop, card) = small_shop(true).await;
+            shop.voucher("GOLD", "alice", AMOUNT).await;
+            let plan = Plan {
+                lock_books_at: Some((frame, shop.file())),
+                ..Plan::default()
+            };
+            let phone = Phone::new(&card, "alice", "GOLD", plan);
+            let done = match shop.converse(phone).await {
+                Ok(finished) => {
+                    // The card has it, although the books do not know yet.
+                    assert_eq!(finished.ending, Ending::Credited);
+                    1
+                }
+                Err(reason) => {
+                    assert_eq!(reason, Reason::Ledger);
+                    0
+                }
+            };
+            let left_open = shop.audit().await.0;
+            // The claim could not be given back either: its lease runs out.
+            shop.restart().await;
+            let next = shop.honest(&card, "alice", "GOLD").await.unwrap();
+            assert_eq!(next.balance, START + AMOUNT);
+            assert_eq!(shop.audit().await, (0, 0));
+            (done, left_open)
+        })
+    });
     let (mut done, mut left_open) = (0, 0);
-    for frame in 0..=COMMIT {
-        let (shop, card) = small_shop(true).await;
-        shop.voucher("GOLD", "alice", AMOUNT).await;
-        let plan = Plan {
-            lock_books_at: Some((frame, shop.file())),
-            ..Plan::default()
-        };
-        match shop
-            .converse(Phone::new(&card, "alice", "GOLD", plan))
-            .await
-        {
-            Ok(finished) => {
-                // The card has it, although the books do not know yet.
-                assert_eq!(finished.ending, Ending::Credited);
-                done += 1;
-            }
-            Err(reason) => assert_eq!(reason, Reason::Ledger),
-        }
-        left_open += shop.audit().await.0;
-        // The claim could not be given back either: its lease runs out.
-        shop.restart().await;
-        let next = shop.honest(&card, "alice", "GOLD").await.unwrap();
-        assert_eq!(next.balance, START + AMOUNT);
-        assert_eq!(shop.audit().await, (0, 0));
+    for task in all.collect::<Vec<_>>() {
+        let (one, open) = task.await.unwrap();
+        done += one;
+        left_open += open;
     }
     assert_eq!((done, left_open), (3, 3));
+}
+
+/// A key holder that is down.
+struct Down;
+
+impl KeyHolder for Down {
+    async fn authenticate<P: Pipe>(
+        &self,
+        _: &Layout,
+        _: Uid,
+        _: Session<Unauthenticated>,
+        _: &mut PhoneLink<P>,
+    ) -> Result<Session<Authenticated>, KeyHolderError> {
+        Err(KeyHolderError::Down("no token".to_owned()))
+    }
+
+    async fn check(&self) -> Result<(), KeyHolderError> {
+        Err(KeyHolderError::Down("no token".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn q9_a_key_holder_that_is_down_spends_nothing_and_keeps_no_card() {
+    let (shop, card) = small_shop(true).await;
+    shop.voucher("GOLD", "alice", AMOUNT).await;
+    let down = desk_with(Down, shop.desk.ledger.clone(), "two", true);
+    let phone = Phone::new(&card, "alice", "GOLD", Plan::default());
+    assert_eq!(converse(&down, phone).await, Err(Reason::Busy));
+    assert_eq!(shop.audit().await, (0, 0));
+    let done = shop.honest(&card, "alice", "GOLD").await.unwrap();
+    assert_eq!(done.ending, Ending::Credited);
 }

@@ -157,12 +157,7 @@ async fn after_hundreds_of_conversations_with_faults_the_books_in_postgresql_are
         return;
     };
     let total = number("TOPUP_CONVERSATIONS", 2000) / 4;
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    let empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
-    client.batch_execute(empty).await.unwrap();
+    support::empty_postgres(&url).await;
     let shop = Shop::with(Ledger::open(&url).await.unwrap(), true);
     let other = desk(Ledger::open(&url).await.unwrap(), "two", true);
     play(shop, other, total).await;

@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
+use desfire_ev1::purse::{INTENT_LEN, Intent};
 use lexopt::ValueExt as _;
 use topup::args;
 use topup::card::{CardError, IssuerKeys, Layout};
-use topup::ledger::{AddAccount, AddCard, AddVoucher, Ledger, ReadBooks, fingerprint};
-use topup::show::{money, parse_uid};
+use topup::ledger::{
+    AddAccount, AddCard, AddVoucher, Ledger, ListWaiting, ReadBooks, ReadTrail, fingerprint,
+};
+use topup::service::{self, Grounds};
+use topup::show::{bytes_from_hex, moment, money, parse_uid};
 
 const HELP: &str = "\
 Keeps accounts, cards and vouchers in the books of the top-up server.
@@ -22,14 +26,58 @@ Commands:
   voucher ACCOUNT CENTS a new voucher for an account; prints its code, once
   books                 what was issued, what is on cards, what waits for its card
 
+For the service desk:
+  waiting               the top-ups whose end is unknown: they block voucher and card until the next
+                        tap of the card, or until somebody settles them
+  settle NUMBER --seen INTENT
+                        settles one by what another terminal saw: its intent, in hexadecimal
+                        digits, that names the record of this number as the one before it
+  settle NUMBER credited|released
+                        as the one who is named decides, if a tap has shown that the card cannot tell
+  settle NUMBER credited --without-card
+                        if there is no card to tap: it is taken to have the amount
+  trail                 what was settled by hand, by whom, why, and on what grounds
+
 Options:
   --books URL           as for topup-server [topup.sqlite]
+  --by NAME             who settles
+  --because TEXT        why
   --help                this text
 ";
 
-async fn run(books: &str, words: &[String]) -> Result<(), CardError> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+#[derive(Default)]
+struct Options {
+    books: Option<String>,
+    words: Vec<String>,
+    seen: Option<String>,
+    without_card: bool,
+    by: String,
+    because: String,
+}
+
+/// What a settlement rests on, from the words after its number.
+fn grounds(options: &Options, decision: &[&str]) -> Result<Grounds, CardError> {
+    Ok(match (decision, &options.seen, options.without_card) {
+        ([], Some(seen), false) => {
+            let bytes: [u8; INTENT_LEN] =
+                bytes_from_hex(seen).ok_or_else(|| format!("an intent is {INTENT_LEN} bytes"))?;
+            Grounds::Seen(Box::new(Intent::from_bytes(&bytes)?))
+        }
+        (["credited"], None, true) => Grounds::WithoutCard,
+        (["credited"], None, false) => Grounds::Tapped { credited: true },
+        (["released"], None, false) => Grounds::Tapped { credited: false },
+        (["released"], None, true) => {
+            let text = "without the card nothing is released: settle it as credited, and help with another voucher";
+            return Err(text.into());
+        }
+        _ => return Err("settle it how? Try --help.".into()),
+    })
+}
+
+async fn run(options: &Options) -> Result<(), CardError> {
+    let words: Vec<&str> = options.words.iter().map(String::as_str).collect();
     let uid = |text| parse_uid(text).ok_or("a UID is 14 hexadecimal digits");
+    let books = options.books.as_deref().unwrap_or("topup.sqlite");
     let ledger = Ledger::open(books).await?;
     match *words.as_slice() {
         ["account", name] => {
@@ -86,18 +134,69 @@ async fn run(books: &str, words: &[String]) -> Result<(), CardError> {
                 cents(books.reserved)
             );
         }
+        ["waiting"] => {
+            for waiting in ledger.perform(ListWaiting).await? {
+                let number = Intent::from_bytes(&waiting.intent);
+                let number = number.map_or(0, |intent| intent.record().sequence.get());
+                println!(
+                    "{} record {number} of card {} of {}, {}, begun {}: {}",
+                    waiting.tx,
+                    waiting.uid,
+                    waiting.account,
+                    money(waiting.amount),
+                    moment(waiting.begun),
+                    waiting.found.as_deref().unwrap_or("tap the card"),
+                );
+            }
+        }
+        ["settle", number, ref decision @ ..] => {
+            let tx = number.parse().map_err(|_| "which top-up? See waiting.")?;
+            let grounds = grounds(options, decision)?;
+            let (by, because) = (&options.by, &options.because);
+            let credited = service::settle(&ledger, tx, &grounds, by, because).await?;
+            println!(
+                "{tx} is settled: {}",
+                if credited {
+                    "the card has it"
+                } else {
+                    "the card does not have it, the voucher is good again"
+                }
+            );
+        }
+        ["trail"] => {
+            for trace in ledger.perform(ReadTrail).await? {
+                println!(
+                    "{} {} card {}, {}, {} by {} because {:?}; grounds: {}",
+                    moment(trace.at),
+                    trace.tx,
+                    trace.uid,
+                    money(trace.amount),
+                    if trace.credited {
+                        "credited"
+                    } else {
+                        "released"
+                    },
+                    trace.who,
+                    trace.why,
+                    trace.grounds,
+                );
+            }
+        }
         _ => return Err("which command? Try --help.".into()),
     }
     Ok(())
 }
 
 fn main() -> ExitCode {
-    let mut books = "topup.sqlite".to_owned();
-    let mut words = Vec::new();
+    let mut options = Options::default();
     let parsed = args::parse(HELP, |name, parser, word| {
         match (name, word) {
-            (Some("books"), _) => books = parser.value()?.string()?,
-            (None, Some(word)) => words.push(word),
+            (Some("books"), _) => options.books = Some(parser.value()?.string()?),
+            (Some("seen"), _) => options.seen = Some(parser.value()?.string()?),
+            (Some("without-card"), _) => options.without_card = true,
+            (Some("by"), _) => options.by = parser.value()?.string()?,
+            (Some("because"), _) => options.because = parser.value()?.string()?,
+            (None, Some(word)) => options.words.push(word),
             _ => return Ok(false),
         }
         Ok(true)
@@ -109,5 +208,5 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return args::exit(Err(error.into())),
     };
-    args::exit(runtime.block_on(run(&books, &words)))
+    args::exit(runtime.block_on(run(&options)))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use topup::args::{self, Setup};
+use topup::args::{self, KeySource, Setup};
 use topup::card::CardError;
 
 const HELP: &str = "\
@@ -21,6 +21,11 @@ Options:
   --node NAME           the name of this server among those [one]
   --terminal NUMBER     its number in the cards' records [1]
   --demo-keys           the keys that everybody knows, for trying it out
+  --token               the key is in a PKCS#11 token instead of in TOPUP_CREDIT_KEY
+  --module PATH         the token's library [SoftHSM's]
+  --label NAME          the token's label [topup]
+  --pin-file FILE       its user PIN, first line [the environment's TOPUP_PIN]
+  --load-token          puts the key of TOPUP_CREDIT_KEY (or --demo-keys) into the token, and ends
   --pass-through        every frame in a message of its own
   --connections N       connections at once [8192]
   --per-address N       connections at once from one address [1024]
@@ -33,6 +38,7 @@ Options:
 
 Environment:
   TOPUP_CREDIT_KEY      the master key of the crediting keys, 32 hexadecimal digits
+  TOPUP_PIN             the token's user PIN
   RUST_LOG              how much to log: error, warn, info [info], debug
 
 Accounts, cards and vouchers are made with topup-ledger. SIGTERM or Ctrl-C stops it: no new
@@ -42,15 +48,21 @@ conversations, and those with money under way are finished.
 struct Options {
     setup: Setup,
     listen: String,
-    demo_keys: bool,
+    keys: KeySource,
+    load_token: bool,
     json: bool,
     grace: Duration,
 }
 
 async fn run(options: Options) -> Result<(), CardError> {
+    if options.load_token {
+        options.keys.load_token()?;
+        println!("the key is in the token");
+        return Ok(());
+    }
     let stop = CancellationToken::new();
-    let keys = args::credit_key(options.demo_keys)?;
-    if options.demo_keys {
+    let keys = options.keys.open()?;
+    if options.keys.demonstration && !options.keys.token {
         tracing::warn!("the keys are those that everybody knows");
     }
     let desk = options.setup.open(keys, stop.clone()).await?;
@@ -75,7 +87,8 @@ fn main() -> ExitCode {
     let mut options = Options {
         setup: Setup::default(),
         listen: "127.0.0.1:8088".to_owned(),
-        demo_keys: false,
+        keys: KeySource::default(),
+        load_token: false,
         json: false,
         grace: Duration::from_secs(10),
     };
@@ -86,7 +99,7 @@ fn main() -> ExitCode {
             Some("books") => setup.books = parser.value()?.string()?,
             Some("node") => setup.node = parser.value()?.string()?,
             Some("terminal") => setup.terminal = parser.value()?.parse()?,
-            Some("demo-keys") => options.demo_keys = true,
+            Some("load-token") => options.load_token = true,
             Some("pass-through") => setup.together = false,
             Some("connections") => setup.limits.connections = parser.value()?.parse()?,
             Some("per-address") => setup.limits.per_address = parser.value()?.parse()?,
@@ -95,7 +108,7 @@ fn main() -> ExitCode {
             Some("conversation-ms") => setup.patience.conversation = args::milliseconds(parser)?,
             Some("grace") => options.grace = Duration::from_secs(parser.value()?.parse()?),
             Some("json") => options.json = true,
-            _ => return Ok(false),
+            name => return options.keys.option(name, parser),
         }
         Ok(true)
     });

@@ -13,7 +13,8 @@
 //!
 //! A voucher is reserved for one card and one sequence number of its purse **before** the commit
 //! leaves for the card. Only what the card itself has proved moves it on. What is uncertain stays
-//! reserved, for ever if need be, until that card is tapped again; time alone releases nothing.
+//! reserved until that card is tapped again, or a person settles it by hand; time alone releases
+//! nothing.
 //!
 //! # Why a late settlement cannot go wrong
 //!
@@ -27,15 +28,18 @@
 //! Beside that, the database itself refuses a second open or credited top-up of one voucher, and a
 //! second open one of one card, by unique indexes.
 
+mod by_hand;
 mod operations;
 mod postgres;
 mod sqlite;
 
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use desfire_ev1::wire::Uid;
 use sha2::{Digest as _, Sha256};
 
+pub use by_hand::{ByHand, Find, ListWaiting, ReadTrail, SettleByHand, Trace, Waiting};
 pub use operations::{
     AddAccount, AddCard, AddVoucher, Books, Claim, Claimed, FindAccount, FindVoucher, Forget,
     ListTopUps, Offer, OpenTopUp, Pending, ReadBooks, Reserve, Reserved, Settle, Settled, State,
@@ -44,6 +48,8 @@ pub use operations::{
 
 /// How long an operation may take before the caller hears that the books are out of reach.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the name of a node that may just have been killed.
+const NAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the ledger gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +64,12 @@ pub enum LedgerError {
     /// The URL names no database that this program knows.
     #[error("{0} is no database; use a file name, or a URL that begins with postgres://")]
     Url(String),
+    /// Two servers of one name would take each other's claims for their own.
+    #[error("another server named {0:?} has these books; give each its own name with --node")]
+    NameTaken(String),
+    /// The name of a node is none.
+    #[error("{0:?} is no name for a server: 1 to 32 letters, digits, hyphens")]
+    Name(String),
 }
 
 impl LedgerError {
@@ -71,6 +83,13 @@ impl LedgerError {
 #[must_use]
 pub fn fingerprint(secret: &[u8]) -> [u8; 32] {
     Sha256::digest(secret).into()
+}
+
+/// Now, as it stands in the books: milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// One value of a row or a parameter.
@@ -135,6 +154,13 @@ impl Row {
             _ => Err(LedgerError::unavailable("a column is not bytes")),
         }
     }
+
+    fn uid(&self, column: usize) -> Result<Uid, LedgerError> {
+        let uid = self.bytes(column)?.try_into();
+        Ok(Uid(uid.map_err(|_| {
+            LedgerError::unavailable("a UID is no UID")
+        })?))
+    }
 }
 
 /// A database in the middle of a transaction. The statements in `operations.rs` are the same for all:
@@ -166,7 +192,23 @@ pub trait Operation: Clone + Send + Sync + 'static {
 
 /// The books, in SQLite or PostgreSQL. Clones share them.
 #[derive(Clone)]
-pub struct Ledger(Database);
+pub struct Ledger {
+    database: Database,
+    /// What keeps the node's name this process's, until the last clone is gone.
+    name: Arc<OnceLock<Taken>>,
+}
+
+/// What holds a node's name.
+enum Taken {
+    /// A database in memory has no other node.
+    Alone,
+    File {
+        _locked: std::fs::File,
+    },
+    Session {
+        _client: Box<tokio_postgres::Client>,
+    },
+}
 
 #[derive(Clone)]
 enum Database {
@@ -189,7 +231,53 @@ impl Ledger {
         } else {
             Database::Sqlite(sqlite::Sqlite::open(url)?)
         };
-        Ok(Self(database))
+        Ok(Self {
+            database,
+            name: Arc::default(),
+        })
+    }
+
+    /// Takes the name of this server node, and gives back what a node of this name held when it was
+    /// killed. Nobody else can have the name as long as this process has the books open: a
+    /// second server that was started with the same one would give back the claims of the first
+    /// while they are in use.
+    ///
+    /// With PostgreSQL the name is as long this process's as one connection stays; if the database was
+    /// away in between, that is only found out at the next start.
+    ///
+    /// # Errors
+    /// [`LedgerError::Name`], [`LedgerError::NameTaken`], [`LedgerError::Unavailable`].
+    pub async fn enter(&self, node: &str) -> Result<(), LedgerError> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if node.is_empty() || node.len() > 32 || !node.chars().all(fits) {
+            return Err(LedgerError::Name(node.to_owned()));
+        }
+        let until = Instant::now() + NAME_PATIENCE;
+        let taken = loop {
+            let taken = match &self.database {
+                Database::Sqlite(sqlite) => sqlite.take_name(node)?.map(|file| match file {
+                    Some(file) => Taken::File { _locked: file },
+                    None => Taken::Alone,
+                }),
+                Database::Postgres(postgres) => postgres.take_name(node).await?.map(|client| {
+                    let _client = Box::new(client);
+                    Taken::Session { _client }
+                }),
+            };
+            match taken {
+                Some(taken) => break taken,
+                // A database takes a moment to see that a killed server has gone.
+                None if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                None => return Err(LedgerError::NameTaken(node.to_owned())),
+            }
+        };
+        if self.name.set(taken).is_err() {
+            return Err(LedgerError::NameTaken(node.to_owned()));
+        }
+        let node = node.to_owned();
+        self.perform(Forget { node }).await
     }
 
     /// Carries out an operation in a transaction of its own.
@@ -197,12 +285,14 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]; with [`LedgerError::Unavailable`] it may have happened.
     pub async fn perform<O: Operation>(&self, operation: O) -> Result<O::Output, LedgerError> {
-        let done = async {
-            match &self.0 {
+        // In a box, where it is only while something is asked of the books: a conversation is as large
+        // as its largest future, and thousands wait for their phones.
+        let done = Box::pin(async {
+            match &self.database {
                 Database::Sqlite(sqlite) => sqlite.perform(operation).await,
                 Database::Postgres(postgres) => postgres.perform(operation).await,
             }
-        };
+        });
         tokio::time::timeout(PATIENCE, done)
             .await
             .unwrap_or_else(|_| Err(LedgerError::unavailable("no answer in time")))

@@ -29,6 +29,19 @@ pub(super) const SCHEMA: &[&str] = &[
         amount BIGINT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('reserved', 'credited', 'released')),
         begun BIGINT NOT NULL)",
+    // Why a card could not settle a top-up, as it was found last.
+    "CREATE TABLE IF NOT EXISTS findings (
+        tx BIGINT PRIMARY KEY REFERENCES topups(tx),
+        said TEXT NOT NULL,
+        at BIGINT NOT NULL)",
+    // What people have settled. Nothing here is ever changed.
+    "CREATE TABLE IF NOT EXISTS settlements (
+        tx BIGINT PRIMARY KEY REFERENCES topups(tx),
+        state TEXT NOT NULL,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        grounds TEXT NOT NULL,
+        at BIGINT NOT NULL)",
     "CREATE UNIQUE INDEX IF NOT EXISTS a_voucher_once
         ON topups(voucher) WHERE state <> 'released'",
     "CREATE UNIQUE INDEX IF NOT EXISTS a_card_one_at_a_time
@@ -258,7 +271,7 @@ fn open_topup(row: &Row, voucher: &[u8; 32]) -> Result<OpenTopUp, LedgerError> {
     })
 }
 
-fn amount(row: &Row, column: usize) -> Result<i32, LedgerError> {
+pub(super) fn amount(row: &Row, column: usize) -> Result<i32, LedgerError> {
     i32::try_from(row.int(column)?)
         .map_err(|_| LedgerError::unavailable("an amount in the books is out of range"))
 }
@@ -599,10 +612,9 @@ impl Operation for ListTopUps {
             )
             .await?;
         let topup = |row: &Row| {
-            let uid = row.bytes(1)?.try_into();
             Ok(TopUp {
                 tx: row.int(0)?,
-                uid: Uid(uid.map_err(|_| LedgerError::unavailable("a UID is no UID"))?),
+                uid: row.uid(1)?,
                 amount: amount(row, 2)?,
                 state: match row.text(3)? {
                     "reserved" => State::Reserved,

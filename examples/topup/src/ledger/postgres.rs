@@ -1,11 +1,13 @@
 //! The books in PostgreSQL, for several server nodes.
 
+use std::sync::Arc;
+
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls};
 
 use super::operations::SCHEMA;
-use super::{LedgerError, Operation, PATIENCE, Row, Sql, Value};
+use super::{LedgerError, Operation, PATIENCE, Row, Sql, Value, fingerprint};
 
 /// Connections per node.
 const CONNECTIONS: usize = 16;
@@ -13,6 +15,7 @@ const CONNECTIONS: usize = 16;
 #[derive(Clone)]
 pub(super) struct Postgres {
     pool: Pool,
+    config: Arc<Config>,
 }
 
 impl Postgres {
@@ -20,7 +23,7 @@ impl Postgres {
         let mut config: Config = url.parse().map_err(LedgerError::unavailable)?;
         config.connect_timeout(PATIENCE);
         let manager = Manager::from_config(
-            config,
+            config.clone(),
             NoTls,
             ManagerConfig {
                 recycling_method: RecyclingMethod::Fast,
@@ -48,7 +51,33 @@ impl Postgres {
         }
         transaction.commit().await.map_err(unavailable)?;
         drop(client);
-        Ok(Self { pool })
+        let config = Arc::new(config);
+        Ok(Self { pool, config })
+    }
+
+    /// Takes a node's name for as long as the connection that is returned lives. Nothing if somebody has
+    /// the name.
+    pub(super) async fn take_name(&self, node: &str) -> Result<Option<Client>, LedgerError> {
+        let connected = self.config.connect(NoTls).await;
+        let (client, connection) = connected.map_err(unavailable)?;
+        // Ends with the client.
+        tokio::spawn(connection);
+        // So that the name of a server whose machine is gone is free after half a minute.
+        client
+            .batch_execute(
+                "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5;
+                 SET tcp_keepalives_count = 3",
+            )
+            .await
+            .map_err(unavailable)?;
+        let [a, b, c, d, e, f, g, h, ..] = fingerprint(node.as_bytes());
+        let number = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let row = client
+            .query_one("SELECT pg_try_advisory_lock($1)", &[&number])
+            .await
+            .map_err(unavailable)?;
+        let mine: bool = row.try_get(0).map_err(unavailable)?;
+        Ok(mine.then_some(client))
     }
 
     pub(super) async fn perform<O: Operation>(

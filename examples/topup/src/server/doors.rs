@@ -81,13 +81,15 @@ async fn health<K: KeyHolder>(State(doors): State<Doors<K>>) -> (StatusCode, &'s
     }
     // Any question will do; this one is cheap.
     let ask = FindAccount { token: [0; 32] };
-    match doors.desk.ledger.perform(ask).await {
-        Ok(_) => (StatusCode::OK, "ok\n"),
-        Err(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the books cannot be reached\n",
-        ),
+    if doors.desk.ledger.perform(ask).await.is_err() {
+        let text = "the books cannot be reached\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text);
     }
+    if doors.desk.keys.check().await.is_err() {
+        let text = "the key holder does not work\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text);
+    }
+    (StatusCode::OK, "ok\n")
 }
 
 async fn metrics<K: KeyHolder>(State(doors): State<Doors<K>>) -> Response {
@@ -108,7 +110,8 @@ async fn socket<K: KeyHolder>(
     if doors.desk.stop.is_cancelled() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    let tasks = doors.tasks.clone();
+    // The server waits for it when it stops.
+    let counted = doors.tasks.token();
     let in_bounds = upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
@@ -116,16 +119,12 @@ async fn socket<K: KeyHolder>(
         .write_buffer_size(0)
         .max_write_buffer_size(2 * MAX_MESSAGE);
     in_bounds.on_upgrade(move |socket| {
-        // A task of the tracker: the server waits for it when it stops.
-        let done = tasks.spawn(async move {
-            let pipe = Socket(Box::new(socket));
+        let pipe = Socket(Box::new(socket));
+        // In a box as well, and not in the future that has made the socket: that one is large.
+        Box::pin(async move {
             doors.desk.serve(pipe, visitor.peer).await;
-            drop(visitor.place);
-        });
-        async {
-            // A panic in there is in the log; there is nothing else to do about it here.
-            let _ = done.await;
-        }
+            drop((visitor.place, counted));
+        })
     })
 }
 

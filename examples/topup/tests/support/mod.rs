@@ -21,12 +21,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use desfire_ev1::picc::{Card, FileContent};
-use desfire_ev1::purse::{RECORD_LEN, Record};
-use desfire_ev1::wire::Uid;
+use desfire_ev1::purse::{Intent, RECORD_LEN, Record, Stamp};
+use desfire_ev1::wire::{Amount, Uid};
+use desfire_ev1::{Machine as _, Procedure as _, Session, VirtualReader};
 use tokio_util::sync::CancellationToken;
 use topup::card::{IssuerKeys, Layout};
 use topup::desk::Desk;
-use topup::keys::SoftwareKeys;
+use topup::keys::{KeyHolder, SoftwareKeys};
 use topup::ledger::{
     AddAccount, AddCard, AddVoucher, Books, Forget, Ledger, ListTopUps, ReadBooks, State,
     fingerprint,
@@ -53,14 +54,21 @@ pub type Outcome = Result<Finished, Reason>;
 pub struct Shop {
     pub desk: Arc<Desk<SoftwareKeys>>,
     pub cards: Mutex<BTreeMap<[u8; 7], SharedCard>>,
+    /// What machines on board have taken from each card.
+    pub fares: Mutex<BTreeMap<[u8; 7], i32>>,
     /// The database's file, gone with the shop.
     _dir: Option<tempfile::TempDir>,
 }
 
 pub fn desk(ledger: Ledger, node: &str, together: bool) -> Arc<Desk<SoftwareKeys>> {
+    let keys = SoftwareKeys::new(IssuerKeys::for_demonstration().credit);
+    desk_with(keys, ledger, node, together)
+}
+
+pub fn desk_with<K>(keys: K, ledger: Ledger, node: &str, together: bool) -> Arc<Desk<K>> {
     Arc::new(Desk {
         ledger,
-        keys: SoftwareKeys::new(IssuerKeys::for_demonstration().credit),
+        keys,
         layout: Layout::new().unwrap(),
         events: topup::events::Events::default(),
         metrics: topup::metrics::Metrics::default(),
@@ -103,6 +111,7 @@ impl Shop {
         Self {
             desk: desk(ledger, "one", together),
             cards: Mutex::default(),
+            fares: Mutex::default(),
             _dir: None,
         }
     }
@@ -140,6 +149,34 @@ impl Shop {
             amount,
         };
         self.desk.ledger.perform(voucher).await.unwrap();
+    }
+
+    /// A machine on board takes a fare, and keeps its intent.
+    pub fn ride(&self, card: &SharedCard, fare: i32) -> Intent {
+        let layout = &self.desk.layout;
+        let mut card = card.lock().unwrap();
+        card.clear_faults();
+        card.activate();
+        let uid = card.state().version().uid;
+        let keys = IssuerKeys::for_demonstration();
+        let key = layout.card_key(&keys.debit, layout.debit, uid).unwrap();
+        let mut reader = VirtualReader::new(card.clone());
+        let session = Session::new().select_application(layout.aid);
+        let session = session.run(&mut reader).unwrap();
+        let session = session.authenticate_aes(layout.debit, &key, &mut getrandom::SysRng);
+        let mut session = session.run(&mut reader).unwrap();
+        let tap = layout.purse.open(&mut session).proved_uid(uid);
+        let mut tap = tap.run(&mut reader).unwrap();
+        let stamp = Stamp {
+            time: 1,
+            terminal: 99,
+            transaction: tap.newest().sequence.get().into(),
+        };
+        let intent = tap.debit(Amount::new(fare).unwrap(), stamp).unwrap();
+        tap.execute(&intent).run(&mut reader).unwrap();
+        *card = reader.into_card();
+        *self.fares.lock().unwrap().entry(uid.0).or_default() += fare;
+        intent
     }
 
     /// One conversation, up to its end.
@@ -181,7 +218,9 @@ impl Shop {
             let card = card.lock().unwrap();
             let (balance, records) = read(&card, &self.desk.layout);
             let log: Vec<_> = records.iter().map(|r| r.stamp.transaction).collect();
-            let mut expected = START;
+            let fares = self.fares.lock().unwrap().get(number).copied();
+            let mut expected = START - fares.unwrap_or(0);
+            let agree = records.last().unwrap().balance.get() == balance;
             for topup in topups.iter().filter(|topup| topup.uid == uid) {
                 let tx = u64::try_from(topup.tx).unwrap();
                 match topup.state {
@@ -190,7 +229,8 @@ impl Shop {
                         expected += topup.amount;
                     }
                     State::Released => {
-                        assert!(!log.contains(&tx), "released, but on card {uid}");
+                        // The record of half a credit may be there; its amount is not.
+                        assert!(!agree || !log.contains(&tx), "released, but on card {uid}");
                     }
                     State::Reserved => {
                         waiting += 1;
@@ -201,11 +241,11 @@ impl Shop {
                     }
                 }
             }
-            if records.last().unwrap().balance.get() == balance {
+            if agree {
                 assert_eq!(balance, expected, "card {uid}: {topups:?}");
             } else {
                 broken += 1;
-                assert!(balance < expected, "card {uid}: {topups:?}");
+                assert!(balance <= expected, "card {uid}: {topups:?}");
             }
         }
         assert_eq!(credited, books.credited);
@@ -231,7 +271,7 @@ impl Shop {
 
 /// One conversation, up to its end. A phone that was cut off does not hear how it ended: then the
 /// reason is what the server would have said.
-pub async fn converse(desk: &Desk<SoftwareKeys>, phone: Phone) -> Outcome {
+pub async fn converse<K: KeyHolder>(desk: &Desk<K>, phone: Phone) -> Outcome {
     let heard = phone.heard.clone();
     desk.serve(phone, LOCALHOST).await;
     let last = heard.lock().unwrap().take();
@@ -254,6 +294,16 @@ pub fn read(card: &Card, layout: &Layout) -> (i32, Vec<Record>) {
     let records = records.bytes().chunks(RECORD_LEN);
     let records = records.map(|bytes| Record::from_bytes(bytes.try_into().unwrap()).unwrap());
     (value.value, records.collect())
+}
+
+/// Throws away everything in a PostgreSQL database.
+pub async fn empty_postgres(url: &str) {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
+    client.batch_execute(empty).await.unwrap();
 }
 
 /// Takes an SQLite database for oneself until the connection is dropped.

@@ -1,7 +1,11 @@
 //! The key holder: who authenticates to a card.
 //!
-//! For: keeping the master key of the crediting key in one place with one way in. May know: keys.
-//! May not know: books, what is done in the session.
+//! For: keeping the master key of the crediting key in one place with one way in: this process's
+//! memory, or a PKCS#11 token. May know: keys. May not know: books, what is done in the session.
+
+mod token;
+
+pub use token::TokenKeys;
 
 use desfire_ev1::wire::Uid;
 use desfire_ev1::{Authenticated, Key, KeyError, Machine as _, RunError, Session, Unauthenticated};
@@ -18,10 +22,12 @@ pub enum KeyHolderError {
     /// The holder itself.
     #[error("the key holder has no key for this card: {0}")]
     Key(#[from] KeyError),
+    /// The holder does not work, or not in time. The text is for the log.
+    #[error("the key holder does not work: {0}")]
+    Down(String),
 }
 
-/// Opens sessions with the crediting key of a card. A holder with a token behind it (PKCS#11) takes
-/// the place of [`SoftwareKeys`]; nothing else in the server sees a key.
+/// Opens sessions with the crediting key of a card; nothing else in the server sees a key.
 pub trait KeyHolder: Send + Sync + 'static {
     /// Authenticates to the card that says its UID is `uid`, with the key of that card. Only that card
     /// can take part: success proves the UID.
@@ -32,6 +38,42 @@ pub trait KeyHolder: Send + Sync + 'static {
         session: Session<Unauthenticated>,
         link: &mut PhoneLink<P>,
     ) -> impl Future<Output = Result<Session<Authenticated>, KeyHolderError>> + Send;
+
+    /// Whether it works: asked by the health page.
+    ///
+    /// # Errors
+    /// [`KeyHolderError::Down`].
+    fn check(&self) -> impl Future<Output = Result<(), KeyHolderError>> + Send;
+}
+
+/// Either of the two.
+pub enum Keys {
+    /// In this process.
+    Software(SoftwareKeys),
+    /// In a token.
+    Token(TokenKeys),
+}
+
+impl KeyHolder for Keys {
+    async fn authenticate<P: Pipe>(
+        &self,
+        layout: &Layout,
+        uid: Uid,
+        session: Session<Unauthenticated>,
+        link: &mut PhoneLink<P>,
+    ) -> Result<Session<Authenticated>, KeyHolderError> {
+        match self {
+            Self::Software(keys) => keys.authenticate(layout, uid, session, link).await,
+            Self::Token(keys) => Box::pin(keys.authenticate(layout, uid, session, link)).await,
+        }
+    }
+
+    async fn check(&self) -> Result<(), KeyHolderError> {
+        match self {
+            Self::Software(keys) => keys.check().await,
+            Self::Token(keys) => keys.check().await,
+        }
+    }
 }
 
 /// The master key in this process's memory, wiped when it ends.
@@ -61,5 +103,9 @@ impl KeyHolder for SoftwareKeys {
             .run_async(link)
             .await?;
         Ok(session)
+    }
+
+    async fn check(&self) -> Result<(), KeyHolderError> {
+        Ok(())
     }
 }
