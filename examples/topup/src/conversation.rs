@@ -108,6 +108,9 @@ async fn claim<K>(desk: &Desk<K>, order: &Order) -> Result<Pending, Reason> {
 }
 
 /// What is done while the card is claimed.
+///
+/// In two boxes, one after the other: while the card is waited for, a conversation is as large as its
+/// largest future, and there are thousands.
 async fn with_card<K: KeyHolder, P: Pipe>(
     desk: &Desk<K>,
     link: &mut PhoneLink<P>,
@@ -115,28 +118,44 @@ async fn with_card<K: KeyHolder, P: Pipe>(
     pending: Pending,
     hello: &Hello,
 ) -> Result<Finished, Reason> {
-    let (purse, uid, epoch) = (desk.layout.purse, order.uid, pending.epoch);
     link.set_format(hello.format);
     announce_reading(desk, link, hello, pending.open.is_none()).map_err(|error| {
         error!(%error, "a frame does not fit");
         Reason::Protocol
     })?;
+    let session = Box::pin(authenticated(desk, link, order.uid)).await?;
+    desk.events.tell(&order.account, What::Genuine);
+    Box::pin(in_session(desk, link, order, pending, session)).await
+}
 
+/// A session with the card of this UID and no other.
+async fn authenticated<K: KeyHolder, P: Pipe>(
+    desk: &Desk<K>,
+    link: &mut PhoneLink<P>,
+    uid: Uid,
+) -> Result<Session<Authenticated>, Reason> {
     let session = Session::new().select_application(desk.layout.aid);
     let session = session.run_async(link).await.map_err(before_money)?;
-    // In a box, like what follows: while the card is waited for, a conversation is as large as its
-    // largest future, and there are thousands.
-    let session = Box::pin(desk.keys.authenticate(&desk.layout, uid, session, link));
-    let mut session = session.await.map_err(|error| match error {
+    let session = desk.keys.authenticate(&desk.layout, uid, session, link);
+    session.await.map_err(|error| match error {
         KeyHolderError::Run(error) => before_money(error),
         KeyHolderError::Key(_) => Reason::NotGenuine,
         KeyHolderError::Down(why) => {
             error!(why, "the key holder does not work");
             Reason::Busy
         }
-    })?;
-    desk.events.tell(&order.account, What::Genuine);
+    })
+}
 
+/// From the genuine card to the books.
+async fn in_session<K: KeyHolder, P: Pipe>(
+    desk: &Desk<K>,
+    link: &mut PhoneLink<P>,
+    order: &Order,
+    pending: Pending,
+    mut session: Session<Authenticated>,
+) -> Result<Finished, Reason> {
+    let (purse, uid, epoch) = (desk.layout.purse, order.uid, pending.epoch);
     if pending.open.is_some() {
         let dropped = Box::pin(drop_pending(&desk.layout, &mut session, link));
         dropped.await.map_err(before_money)?;
