@@ -83,6 +83,7 @@ const SILENT: &[&str] = &[
     "PcscCard",
     "PcscContext",
     "Acr122u",
+    "Wiped",
 ];
 
 /// Nobody can get a value of these: they are inside an `Exchange`, which has no `Debug`.
