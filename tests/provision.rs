@@ -18,8 +18,8 @@ use std::sync::mpsc;
 use desfire_ev1::command::IsoName;
 use desfire_ev1::picc::{Application, Card, CardKey, Fault, File, FileContent, StorageSize};
 use desfire_ev1::provision::{
-    ApplicationLayout, FILLING, FileKind, Issuer, KeyRef, Layout, MemoryKeys, Plan, ProblemKind,
-    ProvisionError,
+    ApplicationLayout, FILLING, FileKind, Issuer, KeyRef, KeyStore, Layout, MemoryKeys, Plan,
+    ProblemKind, ProvisionError,
 };
 use desfire_ev1::wire::{
     Access, AccessRights, Aid, ChangeKeyAccess, CommMode, CommandCode, FileNo, FileSettings,
@@ -956,6 +956,155 @@ fn an_answer_that_was_tampered_with_ends_it_before_anything_is_done() {
     );
     let card = reader.get_mut().card().state();
     assert!(card.applications().is_empty());
+}
+
+/// Somebody on the link: the answer to one command is a refusal of theirs.
+struct Refuses {
+    reader: VirtualReader,
+    code: u8,
+    status: u8,
+    /// Which of the commands with this code, counted down.
+    nth: usize,
+    done: bool,
+}
+
+impl Link for Refuses {
+    type Error = <VirtualReader as Link>::Error;
+    fn format(&self) -> LinkFormat {
+        LinkFormat::NATIVE
+    }
+}
+
+impl Transport for Refuses {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {
+        let mut answer = self.reader.card_mut().handle(command);
+        if command.first() == Some(&self.code) {
+            if self.nth == 0 {
+                answer = vec![self.status];
+                self.done = true;
+            }
+            self.nth = self.nth.wrapping_sub(1);
+        }
+        reply[..answer.len()].copy_from_slice(&answer);
+        Ok(answer.len())
+    }
+}
+
+/// Refusals carry no MAC. One that no genuine card gives the master key must not make anything look as if it
+/// were not there: what is not seen would count as in order.
+#[test]
+fn a_refusal_that_the_master_key_never_gets_ends_it() {
+    let keys = keys();
+    let mut ended = 0;
+    for (generation, rolling) in [(OLD, false), (NEW, true)] {
+        let layout = layout(generation);
+        let issuer = Issuer::new(&layout, &keys).unwrap();
+        let issuer = if rolling {
+            issuer.rollover()
+        } else {
+            issuer.irreversible()
+        };
+        let mut codes = vec![0x45, 0x6A];
+        if !rolling {
+            codes.extend([0x6F, 0xF5]);
+        }
+        for code in codes {
+            for status in [0xAE, 0x9D] {
+                for nth in 0.. {
+                    let mut reader = Refuses {
+                        reader: issued(&self::layout(OLD)),
+                        code,
+                        status,
+                        nth,
+                        done: false,
+                    };
+                    let result = if rolling {
+                        issuer.apply(&mut reader, &mut SysRng).map(drop)
+                    } else {
+                        issuer.verify(&mut reader, &mut SysRng).map(drop)
+                    };
+                    if !reader.done {
+                        assert!(result.is_ok() && nth > 0, "{code:02X}");
+                        break;
+                    }
+                    assert!(result.is_err(), "{code:02X}, the {nth}th as {status:02X}");
+                    ended += 1;
+                }
+            }
+        }
+    }
+    assert!(ended > 40, "{ended}");
+}
+
+/// Somebody on the link who has a card of delivery of their own, and hides its UID: until they have told that
+/// UID they answer with theirs.
+struct TellsAnotherUid {
+    own: VirtualReader,
+    genuine: VirtualReader,
+    told: bool,
+}
+
+impl Link for TellsAnotherUid {
+    type Error = <VirtualReader as Link>::Error;
+    fn format(&self) -> LinkFormat {
+        LinkFormat::NATIVE
+    }
+}
+
+impl Transport for TellsAnotherUid {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {
+        let card = if self.told {
+            &mut self.genuine
+        } else {
+            &mut self.own
+        };
+        let answer = card.card_mut().handle(command);
+        self.told |= command == [0x51];
+        reply[..answer.len()].copy_from_slice(&answer);
+        Ok(answer.len())
+    }
+}
+
+/// A UID that was told under a key that is no secret is not the card's before a key that is one has told it.
+#[test]
+fn a_uid_told_under_the_key_of_delivery_is_asked_again() {
+    let mut layout = layout(OLD);
+    layout.picc.random_id = true;
+    let keys = keys();
+    // A secret transport key, the same on all cards.
+    let secret = KeyStore::key(&keys, "transport", 0)
+        .unwrap()
+        .with_version(0);
+    let mut genuine = issue::reader();
+    let session = Session::new()
+        .authenticate_iso(KeyNo::MASTER, &Key::zero(KeyFamily::Des), &mut SysRng)
+        .run(&mut genuine)
+        .unwrap();
+    session
+        .change_key_in_use(&secret)
+        .run(&mut genuine)
+        .unwrap();
+    genuine.card_mut().activate();
+
+    let mut own = VirtualReader::new(Card::builder().uid(Uid([0x04, 9, 9, 9, 9, 9, 9])).build());
+    let mut session = Session::new()
+        .authenticate_iso(KeyNo::MASTER, &Key::zero(KeyFamily::Des), &mut SysRng)
+        .run(&mut own)
+        .unwrap();
+    session.enable_random_id_for_ever().run(&mut own).unwrap();
+    own.card_mut().activate();
+
+    let before = genuine.card().save();
+    let mut reader = TellsAnotherUid {
+        own,
+        genuine,
+        told: false,
+    };
+    let issuer = Issuer::new(&layout, &keys).unwrap().irreversible();
+    let plan = issuer.plan(&mut reader, &mut SysRng).unwrap();
+    assert!(reader.told);
+    says(&plan, ProblemKind::Uid, "another UID");
+    assert_eq!(reader.genuine.card().save(), before);
 }
 
 /// Brings a layout about with the power cut after an effect: the first one at which the card is as

@@ -640,7 +640,38 @@ fn the_debit_key_puts_nothing_in_and_d40_is_refused() {
     radio.listen();
     let refused = purse().open(&mut legacy).run(&mut radio).unwrap_err();
     assert_eq!(refused, PurseError::Refused(Refusal::Messaging));
+    let refused = purse().create(&mut legacy, key_no(DEBIT), key_no(CREDIT));
+    let refused = refused.run(&mut radio).unwrap_err();
+    assert_eq!(refused, PurseError::Refused(Refusal::Messaging));
     assert_eq!(radio.frames(), []);
+}
+
+/// Whoever is on the link can commit a half of what opens a purse, and it is still opened the next time.
+#[test]
+fn a_commit_from_somebody_else_does_not_stop_a_purse_from_being_opened() {
+    for after in 1..=6 {
+        let mut radio = Radio::new(bare(UID, KeyType::Aes), LinkFormat::NATIVE);
+        let mut master = session(&mut radio, AES, MASTER);
+        let create = purse().create(&mut master, key_no(DEBIT), key_no(CREDIT));
+        create.run(&mut radio).unwrap();
+        let mut credit = session(&mut radio, AES, CREDIT);
+        let mut hostile = Hostile {
+            radio,
+            after,
+            seen: 0,
+            injected: &[0xC7],
+        };
+        let initialise = purse().initialise(&mut credit, PURSE_ID, stamp(0));
+        initialise.run(&mut hostile).unwrap_err();
+        let mut radio = hostile.radio;
+        radio.card.activate();
+        let mut credit = session(&mut radio, AES, CREDIT);
+        let initialise = purse().initialise(&mut credit, PURSE_ID, stamp(0));
+        initialise.run(&mut radio).unwrap();
+        with_tap(&mut radio, AES, DEBIT, |tap, _| {
+            assert_eq!(tap.balance(), 0);
+        });
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use core::ops::{Deref, DerefMut};
 
-use zeroize::optimization_barrier;
+use zeroize::{Zeroize as _, optimization_barrier};
 
 /// As many bytes as there are and there is room for.
 #[inline]
@@ -29,7 +29,30 @@ pub(in crate::pcd) fn wipe(bytes: &mut [u8]) {
         return;
     }
     bytes.fill(0);
-    optimization_barrier(bytes);
+    keep_zeros(bytes);
+}
+
+/// Sees to it that the zeros which have just been written are written.
+///
+/// Where `zeroize`'s barrier is made of assembly it is certain to do so. Elsewhere it only hopes, and the
+/// bytes are written once more, one by one.
+#[inline]
+pub(in crate::pcd) fn keep_zeros(bytes: &mut [u8]) {
+    let certain = cfg!(any(
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "loongarch64",
+        target_arch = "riscv32",
+        target_arch = "riscv64",
+        target_arch = "s390x",
+        target_arch = "x86",
+        target_arch = "x86_64",
+    ));
+    if certain {
+        optimization_barrier(bytes);
+    } else {
+        bytes.zeroize();
+    }
 }
 
 /// Secret bytes, wiped when they are dropped.

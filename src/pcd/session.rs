@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::auth::{Authenticate, SessionKey};
+#[cfg(feature = "split")]
+use crate::pcd::bytes::Wiped;
 use crate::pcd::channel::Channel;
 #[cfg(feature = "split")]
 use crate::pcd::channel::{DataLength, Incoming, ReplyProtection, TAIL};
@@ -313,12 +315,12 @@ impl Session<Authenticated> {
         payload: &[u8],
         buffer: &mut [u8],
     ) -> bool {
-        let mut tail = [0; TAIL];
+        let mut tail = Wiped::<TAIL>::default();
         let room = buffer.len();
         if payload.len() > room.saturating_add(TAIL) {
             return false;
         }
-        for (to, from) in buffer.iter_mut().chain(&mut tail).zip(payload) {
+        for (to, from) in buffer.iter_mut().chain(tail.iter_mut()).zip(payload) {
             *to = *from;
         }
         let protection = if enciphered {

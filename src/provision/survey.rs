@@ -130,15 +130,20 @@ pub(super) struct Depth {
 }
 
 /// An answer, unless the card says that it is for the master key only. (Which of the two refusals it then
-/// gives differs from card to card.)
-fn unless_denied<V, E>(answer: Result<V, RunError<E>>) -> Result<Option<V>, RunError<E>> {
+/// gives differs from card to card.) Refusals carry no MAC: where the master asks, no genuine card gives
+/// this one, and it is somebody in between who wants something not to be seen.
+fn unless_denied<V, E>(
+    answer: Result<V, RunError<E>>,
+    as_master: bool,
+) -> Result<Option<V>, RunError<E>> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(error)
-            if matches!(
-                error.status(),
-                Some(Status::AuthenticationError | Status::PermissionDenied)
-            ) =>
+            if !as_master
+                && matches!(
+                    error.status(),
+                    Some(Status::AuthenticationError | Status::PermissionDenied)
+                ) =>
         {
             Ok(None)
         }
@@ -192,20 +197,21 @@ where
         // Outside a session, where it may be: nobody knows how a card protects this answer in one.
         let free_names = if has_names {
             self.be_nobody(Aid::PICC).await?;
-            unless_denied(self.df_names().await)?
+            unless_denied(self.df_names().await, false)?
         } else {
             None
         };
         let picc_key = self.which_key(ring, Level::Picc, KeyNo::MASTER).await?;
         let known = picc_key.known().is_some();
-        if known && !ask_card && !self.proves_uid(ring, &picc_key) {
-            // The key says nothing of the UID, but the card's own word is enciphered.
+        if known && !self.proves_uid(ring, &picc_key) {
+            // The key says nothing of the UID, but the card's own word is enciphered. Asked under this key,
+            // also if another has told it: the keys of delivery are nobody's secret.
             let real = self.card_uid().await?;
             uid_disputed |= real.is_some() && real != ring.uid;
         }
         let free = self.free_memory().await?;
-        let picc_settings = unless_denied(self.key_settings().await)?;
-        let aids = unless_denied(self.aids().await)?;
+        let picc_settings = unless_denied(self.key_settings().await, known)?;
+        let aids = unless_denied(self.aids().await, known)?;
         // The last that is asked as the master: whatever becomes of the session, selections follow.
         let names = match free_names {
             None if has_names && known => self.names_in_session().await?,
@@ -360,7 +366,7 @@ where
         if !master {
             self.be_nobody(aid).await?;
         }
-        let settings = unless_denied(self.key_settings().await)?;
+        let settings = unless_denied(self.key_settings().await, master)?;
         let mut found = AppFound {
             keys,
             settings,
@@ -370,7 +376,7 @@ where
         if !depth.files {
             return Ok(found);
         }
-        let Some(numbers) = unless_denied(self.file_ids().await)? else {
+        let Some(numbers) = unless_denied(self.file_ids().await, master)? else {
             return Ok(found);
         };
         let app = layout.applications.get(index);
@@ -380,7 +386,7 @@ where
         let mut files = Vec::with_capacity(numbers.len());
         for number in numbers {
             let settings = if wanted(&number) {
-                unless_denied(self.file_settings(number).await)?
+                unless_denied(self.file_settings(number).await, master)?
             } else {
                 None
             };
@@ -389,8 +395,9 @@ where
         let lists_ids = !files.is_empty() && app.is_some_and(|app| app.has_iso_files());
         found.files = Some(files);
         if lists_ids {
-            // Last: a card with nothing to list may refuse, which ends the session.
-            found.iso_ids = match unless_denied(self.iso_file_ids().await) {
+            // Last: a card with nothing to list may refuse, nobody has seen how, which ends the session. A
+            // FID that is taken all the same comes out when the file is made.
+            found.iso_ids = match unless_denied(self.iso_file_ids().await, false) {
                 Ok(ids) => ids.unwrap_or_default(),
                 Err(error) if error.status() == Some(Status::FileNotFound) => Vec::new(),
                 Err(error) => return Err(error.into()),

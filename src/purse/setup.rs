@@ -32,6 +32,8 @@ impl Procedure for Create<'_> {
             debit,
             credit,
         } = self;
+        // Under D40 nothing would prove what the files are.
+        require_clean(session)?;
         let there = session.get_file_ids().run_async(transport).await?;
         let rights = AccessRights {
             read: Access::Key(debit),
@@ -177,14 +179,16 @@ impl Procedure for Initialise<'_> {
             return Err(Evidence::Disagree { value, recorded: 0 }.into());
         }
         let mut transaction = session.transaction();
+        // The header last: whoever is on the link can commit a half of it, and without a header this is
+        // simply run again.
         transaction
-            .write_data(purse.header, 0, &header.to_bytes())
+            .write_record(purse.log, 0, &Record::opening(stamp).to_bytes())
             .comm_mode(mode)
             .run_async(transport)
             .await
             .map_err(PurseError::changing)?;
         transaction
-            .write_record(purse.log, 0, &Record::opening(stamp).to_bytes())
+            .write_data(purse.header, 0, &header.to_bytes())
             .comm_mode(mode)
             .run_async(transport)
             .await
@@ -225,6 +229,7 @@ impl Purse {
     /// # Errors
     /// Card or reader. [`PurseError::Run`] means here that the purse is not complete; run it again.
     /// [`Evidence::File`] if one of the files is there and is another.
+    /// [`Refusal::Messaging`] in a session with D40 messaging, where nothing proves what a file is.
     pub const fn create<'s>(
         &self,
         session: &'s mut Session<Authenticated>,

@@ -10,11 +10,10 @@ use cbc::cipher::{
     array::ArraySize,
 };
 use des::{Des, TdesEde2, TdesEde3};
-use zeroize::optimization_barrier;
 
 use super::cmac::Subkeys;
 use super::work::{CbcDirection, CbcWork};
-use crate::pcd::bytes::{copy, wipe};
+use crate::pcd::bytes::{copy, keep_zeros, wipe};
 use crate::pcd::key::Key;
 use crate::wire::KeyType;
 
@@ -86,8 +85,8 @@ impl Drop for Cipher {
     /// was moved here, parts of schedules that had been on the stack may have come along.
     fn drop(&mut self) {
         self.0 = Schedule::Gone([0; ROOM]);
-        if let Schedule::Gone(room) = &self.0 {
-            optimization_barrier(room);
+        if let Schedule::Gone(room) = &mut self.0 {
+            keep_zeros(room);
         }
     }
 }
