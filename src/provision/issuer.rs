@@ -226,6 +226,9 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
     /// the master key, they are opened for as long as it takes.) Differences that are no keys are no
     /// problem then. Afterwards the change of keys belongs to whom the layout gives it.
     ///
+    /// What SetConfiguration sets is not touched either, and with the new master key counts as done: if the new
+    /// layout has another ATS, follow with [`Issuer::configure_again`].
+    ///
     /// Files need no look, since their rights name key numbers, not keys. But keys of delivery are refused
     /// ([`ProblemKind::NotIssued`]): the layout's master key says that what cannot be read back is
     /// done, and that nobody else can have filled the files. That is for [`Issuer::apply`] to bring about.
