@@ -134,6 +134,51 @@ async fn a_commit_of_somebody_else() {
     }
 }
 
+/// A card that is taken away before the last command of a redemption, which only reads.
+struct Lifted(CardLink);
+
+impl Link for Lifted {
+    type Error = LinkError;
+
+    fn format(&self) -> LinkFormat {
+        self.0.format()
+    }
+}
+
+impl Transport for Lifted {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, LinkError> {
+        if command[1] == 0x6C {
+            return Err(desfire_ev1::CardMute.into());
+        }
+        self.0.exchange(command, reply)
+    }
+}
+
+/// What the card has proved is not taken back because it left.
+#[tokio::test(flavor = "multi_thread")]
+async fn lifted_after_the_commit() {
+    for mode in MODES {
+        let bench = Bench::new().await;
+        let mut till = bench.terminal("till-0");
+        let failed = till.redeem(mode, one(), &mut Lifted(bench.link())).await;
+        let failed = failed.unwrap_err();
+        assert_eq!(bench.on_card(), (VOUCHERS - 1, 1), "{mode}");
+        if mode != Mode::Remote {
+            assert_eq!(failed.effect, Effect::Done, "{mode}");
+            continue;
+        }
+        // The terminal is told, and nothing proves it to the terminal.
+        assert_eq!(failed.effect, Effect::Possible);
+        assert!(matches!(failed.error, TapError::Answer(_)), "{failed}");
+        let log = bench.log.text();
+        let line = log.lines().find(|line| line.contains("event=remote"));
+        assert!(line.unwrap().contains(" outcome=done "), "{log}");
+        let page = till.client().get("/metrics").await.unwrap();
+        let counted = r#"voucher_verdicts_total{mode="remote",outcome="done"} 1"#;
+        assert!(page.contains(counted), "{page}");
+    }
+}
+
 /// The power goes before and after every effect on the card. What the terminal says is true each
 /// time, and nothing is lost: the vouchers are on the card, or they are redeemed and in its log.
 #[tokio::test(flavor = "multi_thread")]
