@@ -602,6 +602,29 @@ async fn a_stop_waits_for_receipts() {
     assert!(given_up[0].contains("counter=2 outcome=unknown"), "{log}");
 }
 
+/// A challenge that the key holder still has when the stop comes is a tap in progress: its script goes
+/// out, and its receipt is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_answers() {
+    let slow = Duration::from_secs(1);
+    let bad = Bad {
+        inner: holder(),
+        down: Arc::default(),
+        slow,
+    };
+    let bench = Bench::with(|_| {}, Arc::new(bad)).await;
+    let (mut till, mut link) = (bench.terminal("till-0"), bench.link());
+    let tap = tokio::spawn(async move { till.redeem(Mode::Script, one(), &mut link).await });
+    tokio::time::sleep(slow / 4).await;
+    let stopped = tokio::spawn(bench.running.stop());
+    let redeemed = tap.await.unwrap().unwrap();
+    assert_eq!(redeemed.verdict.as_deref(), Some("done, 9 left"));
+    stopped.await.unwrap().unwrap();
+    let log = bench.log.text();
+    assert_eq!(log.matches("outcome=").count(), 2, "{log}");
+    assert!(log.contains("event=receipt"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_and_pages_hold_no_secrets() {
     let bench = Bench::new().await;

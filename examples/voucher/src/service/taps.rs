@@ -1,7 +1,7 @@
 //! Taps: from the challenge to the end, in each mode.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,25 @@ pub(super) struct Shared {
     /// Held by the health page while it asks the key holder.
     checking: tokio::sync::Mutex<()>,
     taps: Mutex<HashMap<TapId, Tap>>,
-    pub(super) stopping: AtomicBool,
+    /// Challenges that are being answered: not yet among the taps.
+    answering: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+/// One challenge among those that are being answered, as long as it is.
+struct Answering<'s>(&'s AtomicUsize);
+
+impl<'s> Answering<'s> {
+    fn one_of(count: &'s AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// An answer for the terminal.
@@ -151,6 +169,7 @@ impl Shared {
             counters: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
             taps: Mutex::default(),
+            answering: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         })
     }
@@ -187,9 +206,14 @@ impl Shared {
             .map_err(Problem::internal)?
     }
 
+    /// Takes no new tap from now on.
+    pub(super) fn wind_down(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
     /// Asked by the health page.
     pub(super) async fn health(&self) -> Result<(), Problem> {
-        if self.stopping.load(Ordering::Acquire) {
+        if self.stopping.load(Ordering::SeqCst) {
             return Err(stopping());
         }
         // One at a time, whoever asks: the key holder's places are for taps.
@@ -232,7 +256,9 @@ impl Shared {
         message: &[u8],
         challenge: &Challenge,
     ) -> Result<Answer, Problem> {
-        if self.stopping.load(Ordering::Acquire) {
+        // Counted first: a stop that comes after this look sees it.
+        let _one = Answering::one_of(&self.answering);
+        if self.stopping.load(Ordering::SeqCst) {
             return Err(stopping());
         }
         let intent = challenge.intent;
@@ -324,6 +350,8 @@ impl Shared {
     /// How many taps terminals are in the middle of. A receipt that is still to come soon counts.
     pub(super) fn in_progress(&self) -> usize {
         self.tidy();
+        // Looked at first: what is answered in between is among the taps by then.
+        let answering = self.answering.load(Ordering::SeqCst);
         let taps = self.taps();
         let open = taps.values().filter(|tap| match &tap.kind {
             Kind::Proven(_) | Kind::Remote(..) => true,
@@ -331,7 +359,7 @@ impl Shared {
                 verdict.is_none() && tap.since.elapsed() <= self.config.patience
             }
         });
-        open.count()
+        answering + open.count()
     }
 
     /// At the end: the records of scripts go with this process, and the log says of which there was no
