@@ -304,9 +304,9 @@ async fn the_register_of_keys_survives_a_restart() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// Something between terminal and service that passes all on but receipts: those it answers itself, as
-/// a portal does that says 200 to everything.
-fn portal(service: SocketAddr) -> SocketAddr {
+/// Something between terminal and service that passes all on but what has `door` in its first line, from
+/// the `nth` one of a connection on: that it answers itself.
+fn portal(service: SocketAddr, door: &'static str, nth: usize, says: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -317,12 +317,13 @@ fn portal(service: SocketAddr) -> SocketAddr {
                 (service.try_clone().unwrap(), client.try_clone().unwrap());
             std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
             let mut request = [0; 4096];
+            let mut seen = 0;
             while let Ok(len @ 1..) = client.read(&mut request) {
                 let request = &request[..len];
-                if request.windows(9).any(|part| part == b"/receipt ") {
-                    let fine =
-                        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
-                    client.write_all(fine.as_bytes()).unwrap();
+                let its = |part: &[u8]| part == door.as_bytes();
+                seen += usize::from(request.windows(door.len()).any(its));
+                if seen == nth {
+                    client.write_all(says.as_bytes()).unwrap();
                     break;
                 }
                 service.write_all(request).unwrap();
@@ -333,10 +334,30 @@ fn portal(service: SocketAddr) -> SocketAddr {
     address
 }
 
+/// Whoever is between terminal and service can make up an error. None of them is a proof that the card
+/// was not debited.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_made_up_error_after_the_commit() {
+    let patience = Duration::from_millis(500);
+    let bench = Bench::with(|config| config.patience = patience, holder()).await;
+    let says = "HTTP/1.1 502 Bad Gateway\r\nvoucher-error: card\r\n\
+                connection: close\r\ncontent-length: 2\r\n\r\nno";
+    // Selection, two of the handshake, debit, line, commit.
+    let between = portal(bench.running.address(), "/frame ", 6, says);
+    let mut till = bench.shop.terminal("till-0", between).unwrap();
+    let failed = till.redeem(Mode::Remote, one(), &mut bench.link()).await;
+    let failed = failed.unwrap_err();
+    assert_eq!(bench.on_card(), (VOUCHERS - 1, 1));
+    assert_eq!(failed.effect, Effect::Possible);
+    assert_eq!(refused_tap(failed).word, "card");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_is_kept_until_there_is_a_verdict() {
     let bench = Bench::new().await;
-    let between = portal(bench.running.address());
+    // As one does that says 200 to everything.
+    let says = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+    let between = portal(bench.running.address(), "/receipt ", 1, says);
     let mut till = bench.shop.terminal("till-0", between).unwrap();
     let failed = till.redeem(Mode::Script, one(), &mut bench.link()).await;
     let failed = failed.unwrap_err();

@@ -432,7 +432,8 @@ impl Terminal {
         let mut relay = Relay::new(intent, AID, card.format(), &key)?;
         let mut reply = self.client.post("/v1/taps", &relay.message()?).await?;
         let path = reply.tap_path("frame")?;
-        // Nobody here knows which frame is the commit.
+        // Nobody here knows which frame is the commit, and no error that the service sends proves which it
+        // was: with the first frame the card may be debited.
         let unknown = |error: TapError| TapFailed {
             effect: Effect::Possible,
             error,
@@ -444,10 +445,7 @@ impl Terminal {
                 break;
             };
             let next = self.client.post(&path, &frame).await;
-            reply = next.map_err(|error| match &error {
-                ClientError::Refused(refused) if refused.word == "card" => error.into(),
-                _ => unknown(error.into()),
-            })?;
+            reply = next.map_err(|error| unknown(error.into()))?;
         }
         done.left = reply.verdict.as_deref().and_then(left_in);
         done.verdict = reply.verdict;
