@@ -304,6 +304,30 @@ async fn the_register_of_keys_survives_a_restart() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Programs of one shop that start at once have the keys of one shop.
+#[test]
+fn a_shop_is_made_once() {
+    let folder = std::env::temp_dir().join(format!("voucher-shop-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for round in 0..20 {
+        let path = folder.join(format!("shop-{round}"));
+        let start = std::sync::Barrier::new(8);
+        let open = || {
+            start.wait();
+            let shop = voucher::shop::Shop::in_file(&path, &TILLS).unwrap();
+            shop.desk.masters().map(|(_, key)| *key).collect::<Vec<_>>()
+        };
+        let shops: Vec<_> = std::thread::scope(|scope| {
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            opening.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(shops.iter().all(|masters| *masters == shops[0]));
+    }
+    // Nothing else is left there.
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 20);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 /// Something between terminal and service that passes all on but what has `door` in its first line, from
 /// the `nth` one of a connection on: that it answers itself.
 fn portal(service: SocketAddr, door: &'static str, nth: usize, says: &'static str) -> SocketAddr {
