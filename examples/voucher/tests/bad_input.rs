@@ -14,10 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use desfire_ev1::split::{Challenge, Effect, Freshness, Mode, Relay, TerminalId, TransportKeyId};
+use desfire_ev1::split::{
+    Challenge, Effect, Freshness, KeyRequest, Mode, Relay, TerminalId, TransportKeyId,
+};
 use desfire_ev1::wire::{Aid, InlineBytes, KeyNo, Status};
 use desfire_ev1::{Link, LinkFormat, Machine as _, Session, Transport};
 use support::*;
+use voucher::keys::{HeldKey, Holder, KeyFailure};
 use voucher::scheme::AID;
 use voucher::terminal::{Refused, TapError, Terminal};
 
@@ -281,6 +284,46 @@ async fn many_questions_for_health() {
         .await
         .unwrap();
     assert!(!asking.is_empty(), "the test asks for too little");
+}
+
+/// A key holder whose check hangs.
+struct Hanging(Arc<dyn Holder>);
+
+impl Holder for Hanging {
+    fn find(&self, wanted: &KeyRequest) -> Result<HeldKey, KeyFailure> {
+        self.0.find(wanted)
+    }
+
+    fn check(&self) -> Result<(), KeyFailure> {
+        std::thread::sleep(Duration::from_secs(3));
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "hanging".to_owned()
+    }
+}
+
+/// The check that nobody waits for any more is still the only one.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_asked_one_at_a_time() {
+    let change = |config: &mut voucher::service::Config| {
+        config.deadline = Duration::from_millis(400);
+        config.at_once = 2;
+    };
+    let bench = Bench::with(change, Arc::new(Hanging(holder()))).await;
+    let mut stranger = bench.terminal("till-1");
+    for word in ["deadline", "busy"] {
+        let refused = refusal(stranger.client().get("/health").await.unwrap_err());
+        assert_eq!(refused.word, word);
+    }
+    // Nor when the stranger hangs up.
+    stranger.patience(Duration::from_millis(50));
+    stranger.client().get("/health").await.unwrap_err();
+    let mut till = bench.terminal("till-0");
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
 }
 
 /// Two terminals with one initial key could speak for each other.

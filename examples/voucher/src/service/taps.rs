@@ -110,8 +110,8 @@ pub(super) struct Shared {
     storage: StorageKey,
     counters: Mutex<Counters>,
     permits: Arc<Semaphore>,
-    /// Held by the health page while it asks the key holder.
-    checking: tokio::sync::Mutex<()>,
+    /// Held by the one check of the key holder that runs.
+    checking: Arc<tokio::sync::Mutex<()>>,
     taps: Mutex<HashMap<TapId, Tap>>,
     /// Challenges that are being answered: not yet among the taps.
     answering: AtomicUsize,
@@ -167,7 +167,7 @@ impl Shared {
             audit,
             storage: StorageKey::new(*storage),
             counters: Mutex::default(),
-            checking: tokio::sync::Mutex::default(),
+            checking: Arc::default(),
             taps: Mutex::default(),
             answering: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -217,9 +217,15 @@ impl Shared {
             return Err(stopping());
         }
         // One at a time, whoever asks: the key holder's places are for taps.
-        let turn = tokio::time::timeout(self.config.deadline, self.checking.lock());
-        let _turn = turn.await.map_err(|_| Problem::busy())?;
-        self.with_holder(|holder| Ok(holder.check()?)).await
+        let turn = Arc::clone(&self.checking).lock_owned();
+        let turn = tokio::time::timeout(self.config.deadline, turn);
+        let turn = turn.await.map_err(|_| Problem::busy())?;
+        let check = move |holder: &dyn Holder| {
+            // It lasts until the check is over, also when nobody waits for that any more.
+            let _turn = turn;
+            Ok(holder.check()?)
+        };
+        self.with_holder(check).await
     }
 
     /// A challenge.
