@@ -413,6 +413,16 @@ async fn open_scripts_are_bounded() {
     assert_eq!(bench.log.text().matches("event=given-up").count(), 1);
     assert_eq!(bench.on_card(), (VOUCHERS - 3, 3));
 
+    // A tap of another mode costs none.
+    let bench = Bench::with(|config| config.unsettled = 1, holder()).await;
+    let mut till = bench.terminal("till-0");
+    let (path, receipt) = script_until_receipt(&bench, &mut till).await;
+    for mode in [Mode::CardLocked, Mode::Proven, Mode::Remote] {
+        till.redeem(mode, one(), &mut bench.link()).await.unwrap();
+    }
+    let reply = till.client().post(&path, &receipt).await.unwrap();
+    assert_eq!(reply.verdict.as_deref(), Some("done, 9 left"));
+
     // Open scripts refuse no other mode; among scripts what is settled makes room, what is not does not.
     let bench = Bench::with(|config| config.open_taps = 1, holder()).await;
     let mut till = bench.terminal("till-0");

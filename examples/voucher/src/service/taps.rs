@@ -298,7 +298,9 @@ impl Shared {
                 (message, Kind::Script { sealed, verdict })
             }
         };
-        self.give_up_oldest(&intent.terminal)?;
+        if intent.mode == Mode::Script {
+            self.give_up_oldest(&intent.terminal)?;
+        }
         let tap = self.keep(*challenge, kind)?;
         Ok(Answer {
             tap: Some(tap),
