@@ -261,6 +261,47 @@ async fn a_receipt_can_be_sent_again_and_not_forged() {
     assert_eq!(reply.verdict.as_deref(), Some("done, 9 left"));
 }
 
+/// A log on a slow disk.
+struct Slow(Log);
+
+impl std::io::Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::thread::sleep(Duration::from_millis(300));
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A receipt that comes twice at once, as from a terminal that has lost patience, counts once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_receipts_at_once() {
+    let mut bench = Bench::new().await;
+    let config = bench.shop.config().unwrap();
+    let audit = voucher::service::Audit::new(Slow(bench.log.clone()));
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let slow = voucher::service::start(config, holder(), audit, anywhere);
+    bench.running = slow.await.unwrap();
+    let mut till = bench.terminal("till-0");
+    let (path, receipt) = script_until_receipt(&bench, &mut till).await;
+    let mut sending = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (mut till, path) = (bench.terminal("till-0"), path.clone());
+        let receipt = receipt.clone();
+        sending.spawn(async move { till.client().post(&path, &receipt).await.unwrap() });
+    }
+    while let Some(reply) = sending.join_next().await {
+        assert_eq!(reply.unwrap().verdict.as_deref(), Some("done, 9 left"));
+    }
+    let log = bench.log.text();
+    assert_eq!(log.matches("event=receipt").count(), 1, "{log}");
+    let page = till.client().get("/metrics").await.unwrap();
+    let counted = r#"voucher_verdicts_total{mode="script",outcome="done"} 1"#;
+    assert!(page.contains(counted), "{page}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_register_of_keys_survives_a_restart() {
     let bench = Bench::new().await;

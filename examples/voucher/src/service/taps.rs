@@ -463,16 +463,26 @@ impl Shared {
     /// A receipt. It can be sent again: a verdict that is settled is said again, to this terminal.
     pub(super) fn receipt(&self, id: TapId, receipt: &[u8]) -> Result<Answer, Problem> {
         let began = Instant::now();
-        let (challenge, sealed, settled) = match self.taps().get(&id) {
+        let (challenge, sealed) = match self.taps().get(&id) {
             Some(Tap {
                 challenge,
-                kind: Kind::Script { sealed, verdict },
+                kind: Kind::Script { sealed, .. },
                 ..
-            }) => (*challenge, sealed.clone(), verdict.clone()),
+            }) => (*challenge, sealed.clone()),
             _ => return Err(Problem::no_such_tap()),
         };
         let judged = self.judge(&challenge, &sealed, receipt);
-        if let (Ok(_), Some(settled)) = (&judged, &settled) {
+        // From the look at what is settled to the settling nobody comes in between: one script has one end
+        // in the log.
+        let mut taps = self.taps();
+        let Some(Tap {
+            kind: Kind::Script { verdict: kept, .. },
+            ..
+        }) = taps.get_mut(&id)
+        else {
+            return Err(Problem::no_such_tap());
+        };
+        if let (Ok(_), Some(settled)) = (&judged, &*kept) {
             return Ok(Answer::said(settled));
         }
         let outcome = judged.as_ref().map(|(word, _)| *word);
@@ -481,12 +491,7 @@ impl Shared {
         let (word, verdict) = judged?;
         self.metrics.ended(Mode::Script, word);
         // Unknown is not the end: a better receipt may come.
-        if word != "unknown"
-            && let Some(Tap {
-                kind: Kind::Script { verdict: kept, .. },
-                ..
-            }) = self.taps().get_mut(&id)
-        {
+        if word != "unknown" {
             *kept = Some(verdict.clone());
         }
         Ok(Answer::said(&verdict))
