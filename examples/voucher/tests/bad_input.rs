@@ -463,6 +463,49 @@ async fn rate_limits() {
         .unwrap();
 }
 
+/// A challenge that was refused is still fresh, and whoever has overheard it can repeat it. That costs the
+/// terminal nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn repeating_what_was_refused() {
+    let number = |number| NonZeroU32::new(number).unwrap();
+    let bench = Bench::with(|config| config.per_terminal = number(1), holder()).await;
+    // Not granted.
+    let mut till = bench.terminal("till-1");
+    let waiting = till.challenge(Mode::Proven, one(), &mut bench.link());
+    let message = waiting.unwrap().message().unwrap();
+    let mut stranger = bench.terminal("till-0");
+    for _ in 0..20 {
+        let refused = stranger.client().post("/v1/taps", &message).await;
+        assert_eq!(refusal(refused.unwrap_err()).word, "policy");
+    }
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+
+    // Too often for the card: this one is counted, once.
+    let change = |config: &mut voucher::service::Config| {
+        config.per_terminal = number(3);
+        config.per_card = number(1);
+    };
+    let bench = Bench::with(change, holder()).await;
+    let mut till = bench.terminal("till-1");
+    let mut stranger = bench.terminal("till-0");
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+    let waiting = till.challenge(Mode::CardLocked, one(), &mut bench.link());
+    let message = waiting.unwrap().message().unwrap();
+    for _ in 0..5 {
+        let refused = stranger.client().post("/v1/taps", &message).await;
+        assert_eq!(refusal(refused.unwrap_err()).word, "rate");
+    }
+    let other = issued(&bench.shop);
+    let mut link = voucher::card::CardLink::connect(other.address()).unwrap();
+    till.redeem(Mode::CardLocked, one(), &mut link)
+        .await
+        .unwrap();
+}
+
 /// Somebody on the network who knows the tap's number, as it travels in clear: nothing that he sends
 /// ends it, and he learns nothing.
 #[tokio::test(flavor = "multi_thread")]

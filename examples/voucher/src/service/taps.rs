@@ -11,6 +11,7 @@ use desfire_ev1::split::{
     Accepted, Challenge, Finished, Freshness, Mode, Pending, Record, Refusal, RelayGate,
     ReplayGuard, StorageKey, TerminalId, TransportKey, Verdict,
 };
+use desfire_ev1::wire::Uid;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -31,17 +32,25 @@ const SCRIPT_ROOM: usize = 1024;
 /// A settled verdict is kept so long, for terminals that have not heard it.
 const SETTLED_FOR: Duration = Duration::from_secs(600);
 
-/// The highest counter of each known terminal.
+/// What is known of each terminal's counters.
 #[derive(Default)]
-struct Counters(HashMap<TerminalId, u64>);
+struct Counters(HashMap<TerminalId, Seen>);
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// The highest that was granted.
+    used: u64,
+    /// The last that was counted against the terminal.
+    charged: u64,
+}
 
 impl Counters {
-    /// The counter, if it has not been seen. Nothing is noted.
+    /// The counter, if it has not been used. Nothing is noted.
     fn fresh(&self, terminal: &TerminalId, freshness: &Freshness) -> Result<u64, Refusal> {
         match *freshness {
             Freshness::Counter(counter) => {
-                let seen = self.0.get(terminal).copied().unwrap_or(0);
-                if counter > seen {
+                let seen = self.0.get(terminal).copied().unwrap_or_default();
+                if counter > seen.used {
                     Ok(counter)
                 } else {
                     Err(Refusal::Replayed)
@@ -52,12 +61,38 @@ impl Counters {
     }
 }
 
-impl ReplayGuard for Counters {
-    fn accept(&mut self, terminal: &TerminalId, freshness: &Freshness) -> Result<(), Refusal> {
-        let counter = self.fresh(terminal, freshness)?;
+/// What the library asks last of a challenge that it would grant: the rate, then the counter is used up. A
+/// challenge that is refused for anything else costs no rate, however often somebody repeats it.
+struct LastLook<'s> {
+    counters: MutexGuard<'s, Counters>,
+    limits: &'s Limits,
+    uid: Uid,
+    /// Why not, if it is the rate.
+    too_often: Option<Problem>,
+}
+
+impl LastLook<'_> {
+    fn rate(&mut self, terminal: &TerminalId, counter: u64) -> Result<(), Problem> {
         // Known terminals only come so far: the map is as large as the configuration.
-        self.0.insert(*terminal, counter);
+        let seen = self.counters.0.entry(*terminal).or_default();
+        // Once for one counter: what the card's rate refuses can be repeated, by others too.
+        if seen.charged != counter {
+            self.limits.terminal(terminal)?;
+            seen.charged = counter;
+        }
+        self.limits.card(self.uid)?;
+        seen.used = counter;
         Ok(())
+    }
+}
+
+impl ReplayGuard for LastLook<'_> {
+    fn accept(&mut self, terminal: &TerminalId, freshness: &Freshness) -> Result<(), Refusal> {
+        let counter = self.counters.fresh(terminal, freshness)?;
+        self.rate(terminal, counter).map_err(|problem| {
+            self.too_often = Some(problem);
+            Refusal::Full
+        })
     }
 }
 
@@ -268,20 +303,23 @@ impl Shared {
             return Err(stopping());
         }
         let intent = challenge.intent;
-        // A repeated challenge must not use up the rate of the terminal that it was taken from.
+        // For a repeated challenge nobody makes room.
         self.counters().fresh(&intent.terminal, &intent.freshness)?;
-        self.limits.check(&intent.terminal, intent.uid)?;
-        if intent.uid.is_none() {
-            return Err(KeyFailure::NeedsUid.into());
-        }
+        let uid = intent.uid.ok_or(KeyFailure::NeedsUid)?;
         let purpose = Purpose::decode(&intent.purpose).ok_or_else(|| {
             let text = "the purpose is none of this scheme: redeem 1 to 20 vouchers";
             Problem::new(StatusCode::BAD_REQUEST, "purpose", text)
         })?;
         self.make_room(intent.mode)?;
         let accepted = {
-            let mut counters = self.counters();
-            Accepted::check(message, &self.config, &mut *counters)?
+            let mut last = LastLook {
+                counters: self.counters(),
+                limits: &self.limits,
+                uid,
+                too_often: None,
+            };
+            let accepted = Accepted::check(message, &self.config, &mut last);
+            accepted.map_err(|refusal| last.too_often.take().unwrap_or_else(|| refusal.into()))?
         };
         if intent.mode == Mode::Remote {
             return self.remote(accepted, purpose).await;
