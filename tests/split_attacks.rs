@@ -1152,6 +1152,22 @@ fn nonces_and_counters() {
     let _ = nonces.issue(&one, &mut getrandom::SysRng).unwrap();
     assert_eq!(nonces.accept(&one, &oldest), Err(Refusal::NotFresh));
 
+    // As long as a place is free nothing is pushed out, and then the oldest is.
+    let mut two = Nonces::<1, 2>::new();
+    let issue = |nonces: &mut Nonces<1, 2>| nonces.issue(&one, &mut getrandom::SysRng).unwrap();
+    let (a, b) = (issue(&mut two), issue(&mut two));
+    assert_eq!(two.accept(&one, &b), Ok(()));
+    let c = issue(&mut two);
+    let d = issue(&mut two);
+    assert_eq!(two.accept(&one, &a), Err(Refusal::NotFresh));
+    assert_eq!(two.accept(&one, &c), Ok(()));
+    assert_eq!(two.accept(&one, &d), Ok(()));
+    let (a, b) = (issue(&mut two), issue(&mut two));
+    assert_eq!(two.accept(&one, &b), Ok(()));
+    let c = issue(&mut two);
+    assert_eq!(two.accept(&one, &a), Ok(()));
+    assert_eq!(two.accept(&one, &c), Ok(()));
+
     // A terminal that asks and asks pushes out its own, and no other's.
     let kept = nonces.issue(&other, &mut getrandom::SysRng).unwrap();
     for _ in 0..100 {

@@ -244,20 +244,36 @@ pub struct Nonces<const TERMINALS: usize, const EACH: usize> {
 /// The nonces of one terminal.
 #[derive(Clone, Copy, Debug)]
 struct Issued<const EACH: usize> {
+    /// The oldest first, then the free places.
     nonces: [Option<[u8; 16]>; EACH],
-    /// The place of the oldest.
-    next: usize,
 }
 
 impl<const EACH: usize> Issued<EACH> {
     const NONE: Self = Self {
         nonces: [None; EACH],
-        next: 0,
     };
 
     fn put(&mut self, nonce: [u8; 16]) -> Result<(), Refusal> {
-        *self.nonces.get_mut(self.next).ok_or(Refusal::Full)? = Some(nonce);
-        self.next = (self.next + 1) % EACH.max(1);
+        let free = self.nonces.iter().position(Option::is_none);
+        if free.is_none() {
+            // The oldest goes to the end, to be overwritten there.
+            self.nonces.rotate_left(EACH.min(1));
+        }
+        let place = free.or(EACH.checked_sub(1));
+        let place = place.and_then(|place| self.nonces.get_mut(place));
+        *place.ok_or(Refusal::Full)? = Some(nonce);
+        Ok(())
+    }
+
+    fn take(&mut self, nonce: [u8; 16]) -> Result<(), Refusal> {
+        let its = self.nonces.iter().position(|place| *place == Some(nonce));
+        let from = its.and_then(|place| self.nonces.get_mut(place..));
+        let from = from.ok_or(Refusal::NotFresh)?;
+        // Those that are younger move up, and the place is free at the end.
+        from.rotate_left(1);
+        if let Some(last) = from.last_mut() {
+            *last = None;
+        }
         Ok(())
     }
 
@@ -317,9 +333,6 @@ impl<const TERMINALS: usize, const EACH: usize> ReplayGuard for Nonces<TERMINALS
         let mut places = self.issued.iter_mut().flatten();
         let of_it = places.find(|(id, _)| id == terminal);
         let (_, issued) = of_it.ok_or(Refusal::NotFresh)?;
-        let wanted = Some(nonce);
-        let place = issued.nonces.iter_mut().find(|place| **place == wanted);
-        *place.ok_or(Refusal::NotFresh)? = None;
-        Ok(())
+        issued.take(nonce)
     }
 }

@@ -1,15 +1,17 @@
 //! The parts as programs of their own: service, card, desk and till, each in its process.
 //!
 //! The shop's keys are in one file, so that the programs know each other. It holds the master keys in
-//! clear and is for trying things out: in the field the desk has them, and the service a token.
+//! clear and is for trying things out: in the field the desk has them, and the service a token. The service
+//! reads it when it starts, the desk for what it does; a till and a card do not.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use desfire_ev1::picc::Card;
-use desfire_ev1::split::{Effect, Mode, TerminalId};
+use desfire_ev1::split::{Dukpt, Effect, Mode, TerminalId};
 use desfire_ev1::wire::Uid;
+use zeroize::Zeroizing;
 
 use crate::card::{CardLink, CardSocket};
 use crate::demo::{Failure, VOUCHERS, shop_tills};
@@ -17,7 +19,7 @@ use crate::keys::TokenSpec;
 use crate::scheme::Purpose;
 use crate::service::{self, Audit};
 use crate::shop::Shop;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, publish};
 
 /// What tells a program to end: Ctrl-C, or SIGTERM where there is one.
 struct Stop {
@@ -68,7 +70,10 @@ pub async fn service(
         Audit::new(std::io::sink())
     };
     let stop = Stop::new()?;
-    let running = service::start(shop.config()?, holder, audit, listen).await?;
+    let config = shop.config()?;
+    // The masters have been read to hand one of them to the key holder. They are wiped before anybody asks.
+    drop(shop);
+    let running = service::start(config, holder, audit, listen).await?;
     writeln!(out, "service, {name}, at {}", running.address())?;
     out.flush()?;
     stop.told().await?;
@@ -101,9 +106,32 @@ pub fn issue(shop: &Path, card: SocketAddr, out: &mut impl Write) -> Result<Uid,
     Ok(uid)
 }
 
+/// Where the register of a till's transport keys is: beside the shop's file.
+fn register(shop: &Path, till: &str) -> PathBuf {
+    let mut register = shop.to_owned();
+    register.as_mut_os_string().push(format!(".{till}"));
+    register
+}
+
+/// The desk gives a till its transport keys, once: with a second register of the same keys it would use
+/// them again.
+///
+/// # Errors
+/// The shop's file, there is no such till, or it has its keys.
+pub fn till(shop: &Path, till: &str, out: &mut impl Write) -> Result<(), Failure> {
+    let register = register(shop, till);
+    let shop = Shop::in_file(shop, &shop_tills())?;
+    let keys = Dukpt::load(&shop.initial_key(till)?);
+    let mut saved = Zeroizing::new([0; Dukpt::SAVED]);
+    keys.save(&mut saved);
+    publish(&register, &*saved).map_err(|error| format!("{}: {error}", register.display()))?;
+    writeln!(out, "{till} has its keys in {}", register.display())?;
+    Ok(())
+}
+
 /// One tap: who, where, what.
 pub struct TapAt {
-    /// The shop's file; the till's register of keys is beside it.
+    /// The shop's file, which is not opened; the till's register of keys is beside it.
     pub shop: PathBuf,
     /// The till's name.
     pub till: String,
@@ -123,7 +151,16 @@ pub struct TapAt {
 /// Why not; it says what became of the vouchers.
 pub async fn tap(tap: &TapAt, out: &mut impl Write) -> Result<(), Failure> {
     let purpose = Purpose::redeem(tap.count).ok_or("a tap redeems 1 to 20 vouchers")?;
-    let mut till = till(tap)?;
+    let id = TerminalId::new(tap.till.as_bytes())?;
+    let register = register(&tap.shop, &tap.till);
+    if !register.exists() {
+        return Err(format!(
+            "{} has no keys yet: the command till gives it some",
+            tap.till
+        )
+        .into());
+    }
+    let mut till = Terminal::restore(id, register, tap.service)?;
     let mut link = CardLink::connect(tap.card)?;
     let redeemed = till.redeem(tap.mode, purpose, &mut link).await;
     let redeemed = redeemed.map_err(|failed| {
@@ -144,17 +181,4 @@ pub async fn tap(tap: &TapAt, out: &mut impl Write) -> Result<(), Failure> {
         redeemed.network_bytes
     )?;
     Ok(())
-}
-
-/// With the register where it was left, or with the initial key for the first time.
-fn till(tap: &TapAt) -> Result<Terminal, Failure> {
-    let mut register = tap.shop.clone();
-    register.as_mut_os_string().push(format!(".{}", tap.till));
-    if register.exists() {
-        let id = TerminalId::new(tap.till.as_bytes())?;
-        return Ok(Terminal::restore(id, register, tap.service)?);
-    }
-    let shop = Shop::in_file(&tap.shop, &shop_tills())?;
-    let till = shop.terminal(&tap.till, tap.service)?;
-    Ok(till.stored_in(register))
 }

@@ -26,6 +26,7 @@ Commands:
   service             the service alone, until Ctrl-C or SIGTERM
   card                a blank software card behind a socket, likewise
   issue               issues the card at --card
+  till                gives --till its transport keys, once
   tap                 redeems vouchers of the card at --card, by the service at --service
 
 Options:
@@ -38,12 +39,13 @@ Options:
   --delay MS          demo: what a call costs on the way, for the second row of times
                       (default: 80)
   --audit             demo, service: show the audit log on standard error
-  --shop FILE         service, issue, tap: the shop's keys, in clear; made if there is no
-                      such file (default: voucher-shop)
+  --shop FILE         service, issue, till: the shop's keys, in clear; made if there is no
+                      such file (default: voucher-shop). A till's own are beside it, in
+                      FILE.NAME: till makes it, tap uses it and not the shop's
   --listen ADDR       service, card: where (default: 127.0.0.1, any free port)
   --service ADDR, --card ADDR
                       issue, tap: where they are
-  --till NAME         tap: till-1 to till-4, which have one mode each (default: till-1)
+  --till NAME         till, tap: till-1 to till-4, which have one mode each (default: till-1)
   --mode MODE         tap: card-locked, script, proven or remote (default: card-locked)
   --count N           tap: how many vouchers (default: 1)
   --terminals N       load: how many at once (default: 32)
@@ -71,6 +73,7 @@ enum Part {
     Service,
     Card,
     Issue,
+    Till,
     Tap,
 }
 
@@ -132,6 +135,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Value(command) if command == "service" => arguments.part = Part::Service,
             Value(command) if command == "card" => arguments.part = Part::Card,
             Value(command) if command == "issue" => arguments.part = Part::Issue,
+            Value(command) if command == "till" => arguments.part = Part::Till,
             Value(command) if command == "tap" => arguments.part = Part::Tap,
             other => return Err(other.unexpected()),
         }
@@ -178,6 +182,7 @@ async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let listen = arguments.listen.unwrap_or(listen);
     let card = arguments.card.ok_or("--card says where the card is");
+    let till = arguments.till.unwrap_or_else(|| "till-1".to_owned());
     match arguments.part {
         Part::Demo => {
             arguments.demo.token = token;
@@ -193,10 +198,11 @@ async fn run(mut arguments: Arguments) -> Result<(), Failure> {
         }
         Part::Card => apart::card(listen, demo::software_card()?, &mut out).await?,
         Part::Issue => drop(apart::issue(&shop, card?, &mut out)?),
+        Part::Till => apart::till(&shop, &till, &mut out)?,
         Part::Tap => {
             let tap = apart::TapAt {
                 shop,
-                till: arguments.till.unwrap_or_else(|| "till-1".to_owned()),
+                till,
                 service: arguments.service.ok_or("--service says where it is")?,
                 card: card?,
                 mode: arguments.mode.unwrap_or(Mode::CardLocked),

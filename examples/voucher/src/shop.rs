@@ -15,7 +15,7 @@ use crate::issue::{Desk, IssueError};
 use crate::keys::{Holder, SoftHolder, TokenError, TokenHolder, TokenSpec};
 use crate::scheme::{self, AID};
 use crate::service::{Config, Till};
-use crate::terminal::{Terminal, store};
+use crate::terminal::{Terminal, publish};
 
 /// Keys in a shop's file: the base key, then the desk's masters.
 const IN_FILE: usize = 4;
@@ -75,6 +75,7 @@ impl Shop {
     }
 
     /// With the keys in this file, which only its owner can read; made with new ones if there is none.
+    /// Programs that start at the same time get the same ones.
     ///
     /// # Errors
     /// [`ShopError::File`] if it cannot be read or written, or is none.
@@ -84,8 +85,13 @@ impl Shop {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut fresh = Zeroizing::new(vec![0; IN_FILE * 16]);
                 getrandom::fill(&mut fresh).map_err(IssueError::from)?;
-                store(path, &fresh)?;
-                fresh
+                match publish(path, &fresh) {
+                    // Somebody else was faster: theirs are the shop's.
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                        Zeroizing::new(std::fs::read(path)?)
+                    }
+                    published => published.map(|()| fresh)?,
+                }
             }
             Err(error) => return Err(error.into()),
         };

@@ -14,10 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use desfire_ev1::split::{Challenge, Effect, Freshness, Mode, Relay, TerminalId, TransportKeyId};
+use desfire_ev1::split::{
+    Challenge, Effect, Freshness, KeyRequest, Mode, Relay, TerminalId, TransportKeyId,
+};
 use desfire_ev1::wire::{Aid, InlineBytes, KeyNo, Status};
 use desfire_ev1::{Link, LinkFormat, Machine as _, Session, Transport};
 use support::*;
+use voucher::keys::{HeldKey, Holder, KeyFailure};
 use voucher::scheme::AID;
 use voucher::terminal::{Refused, TapError, Terminal};
 
@@ -283,6 +286,46 @@ async fn many_questions_for_health() {
     assert!(!asking.is_empty(), "the test asks for too little");
 }
 
+/// A key holder whose check hangs.
+struct Hanging(Arc<dyn Holder>);
+
+impl Holder for Hanging {
+    fn find(&self, wanted: &KeyRequest) -> Result<HeldKey, KeyFailure> {
+        self.0.find(wanted)
+    }
+
+    fn check(&self) -> Result<(), KeyFailure> {
+        std::thread::sleep(Duration::from_secs(3));
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "hanging".to_owned()
+    }
+}
+
+/// The check that nobody waits for any more is still the only one.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_asked_one_at_a_time() {
+    let change = |config: &mut voucher::service::Config| {
+        config.deadline = Duration::from_millis(400);
+        config.at_once = 2;
+    };
+    let bench = Bench::with(change, Arc::new(Hanging(holder()))).await;
+    let mut stranger = bench.terminal("till-1");
+    for word in ["deadline", "busy"] {
+        let refused = refusal(stranger.client().get("/health").await.unwrap_err());
+        assert_eq!(refused.word, word);
+    }
+    // Nor when the stranger hangs up.
+    stranger.patience(Duration::from_millis(50));
+    stranger.client().get("/health").await.unwrap_err();
+    let mut till = bench.terminal("till-0");
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+}
+
 /// Two terminals with one initial key could speak for each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_for_each_terminal() {
@@ -416,6 +459,49 @@ async fn rate_limits() {
         assert_eq!(refused.word, "freshness");
     }
     till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+}
+
+/// A challenge that was refused is still fresh, and whoever has overheard it can repeat it. That costs the
+/// terminal nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn repeating_what_was_refused() {
+    let number = |number| NonZeroU32::new(number).unwrap();
+    let bench = Bench::with(|config| config.per_terminal = number(1), holder()).await;
+    // Not granted.
+    let mut till = bench.terminal("till-1");
+    let waiting = till.challenge(Mode::Proven, one(), &mut bench.link());
+    let message = waiting.unwrap().message().unwrap();
+    let mut stranger = bench.terminal("till-0");
+    for _ in 0..20 {
+        let refused = stranger.client().post("/v1/taps", &message).await;
+        assert_eq!(refusal(refused.unwrap_err()).word, "policy");
+    }
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+
+    // Too often for the card: this one is counted, once.
+    let change = |config: &mut voucher::service::Config| {
+        config.per_terminal = number(3);
+        config.per_card = number(1);
+    };
+    let bench = Bench::with(change, holder()).await;
+    let mut till = bench.terminal("till-1");
+    let mut stranger = bench.terminal("till-0");
+    till.redeem(Mode::CardLocked, one(), &mut bench.link())
+        .await
+        .unwrap();
+    let waiting = till.challenge(Mode::CardLocked, one(), &mut bench.link());
+    let message = waiting.unwrap().message().unwrap();
+    for _ in 0..5 {
+        let refused = stranger.client().post("/v1/taps", &message).await;
+        assert_eq!(refusal(refused.unwrap_err()).word, "rate");
+    }
+    let other = issued(&bench.shop);
+    let mut link = voucher::card::CardLink::connect(other.address()).unwrap();
+    till.redeem(Mode::CardLocked, one(), &mut link)
         .await
         .unwrap();
 }
@@ -600,6 +686,29 @@ async fn a_stop_waits_for_receipts() {
         .collect();
     assert_eq!(given_up.len(), 1, "{log}");
     assert!(given_up[0].contains("counter=2 outcome=unknown"), "{log}");
+}
+
+/// A challenge that the key holder still has when the stop comes is a tap in progress: its script goes
+/// out, and its receipt is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_answers() {
+    let slow = Duration::from_secs(1);
+    let bad = Bad {
+        inner: holder(),
+        down: Arc::default(),
+        slow,
+    };
+    let bench = Bench::with(|_| {}, Arc::new(bad)).await;
+    let (mut till, mut link) = (bench.terminal("till-0"), bench.link());
+    let tap = tokio::spawn(async move { till.redeem(Mode::Script, one(), &mut link).await });
+    tokio::time::sleep(slow / 4).await;
+    let stopped = tokio::spawn(bench.running.stop());
+    let redeemed = tap.await.unwrap().unwrap();
+    assert_eq!(redeemed.verdict.as_deref(), Some("done, 9 left"));
+    stopped.await.unwrap().unwrap();
+    let log = bench.log.text();
+    assert_eq!(log.matches("outcome=").count(), 2, "{log}");
+    assert!(log.contains("event=receipt"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "a test is allowed to fail loudly"
 )]
 
@@ -79,6 +80,34 @@ impl Drop for Part {
     }
 }
 
+/// Of the shop's file the service keeps the base key and, without a token, the redeeming master key. The
+/// desk's two others are nowhere in its memory, and with a token none is.
+#[cfg(target_os = "linux")]
+fn the_service_has_wiped(pid: u32, shop: &[u8]) {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mut memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let (mut base_key, mut redeeming, mut others) = (0, 0, 0);
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let (from, rest) = line.split_once('-').unwrap();
+        let (to, _) = rest.split_once(' ').unwrap();
+        let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).unwrap());
+        let mut part = vec![0; usize::try_from(to - from).unwrap()];
+        memory.seek(SeekFrom::Start(from)).unwrap();
+        if memory.read_exact(&mut part).is_err() {
+            continue;
+        }
+        let count = |key: &[u8]| part.windows(16).filter(|bytes| *bytes == key).count();
+        base_key += count(&shop[..16]);
+        redeeming += count(&shop[32..48]);
+        others += count(&shop[16..32]) + count(&shop[48..64]);
+    }
+    assert!(base_key > 0, "the search finds what is there");
+    assert_eq!(others, 0);
+    let in_token = std::env::var_os("VOUCHER_TEST_TOKEN").is_some();
+    assert_eq!(redeeming == 0, in_token);
+}
+
 /// Service, card, desk and till as processes of their own; a signal stops the service in good order.
 #[cfg(unix)]
 #[test]
@@ -114,6 +143,16 @@ fn the_parts_apart() {
             count,
         ])
     };
+    let (code, said) = tap("till-1", "card-locked", "1", &service.address);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("has no keys yet"), "{said}");
+    let keys = |till: &str| run(&["till", "--shop", shop, "--till", till]);
+    for till in ["till-1", "till-2", "till-3", "till-4"] {
+        let (code, said) = keys(till);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    // From here on no till needs the shop's file.
+    std::fs::rename(shop, folder.join("put away")).unwrap();
     let mut left = 100;
     for (till, mode) in [
         ("till-1", "card-locked"),
@@ -139,6 +178,17 @@ fn the_parts_apart() {
         said.contains("policy") && said.contains("not redeemed"),
         "{said}"
     );
+    assert!(!std::path::Path::new(shop).exists());
+    std::fs::rename(folder.join("put away"), shop).unwrap();
+    // A till has its keys once.
+    let before = std::fs::read(folder.join("shop.till-1")).unwrap();
+    let (code, said) = keys("till-1");
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(before, std::fs::read(folder.join("shop.till-1")).unwrap());
+    let (code, said) = keys("till-9");
+    assert_eq!(code, Some(1), "{said}");
+    #[cfg(target_os = "linux")]
+    the_service_has_wiped(service.child.id(), &std::fs::read(shop).unwrap());
     for path in ["shop", "shop.till-1", "shop.till-4"] {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = std::fs::metadata(folder.join(path)).unwrap().permissions();

@@ -134,6 +134,51 @@ async fn a_commit_of_somebody_else() {
     }
 }
 
+/// A card that is taken away before the last command of a redemption, which only reads.
+struct Lifted(CardLink);
+
+impl Link for Lifted {
+    type Error = LinkError;
+
+    fn format(&self) -> LinkFormat {
+        self.0.format()
+    }
+}
+
+impl Transport for Lifted {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, LinkError> {
+        if command[1] == 0x6C {
+            return Err(desfire_ev1::CardMute.into());
+        }
+        self.0.exchange(command, reply)
+    }
+}
+
+/// What the card has proved is not taken back because it left.
+#[tokio::test(flavor = "multi_thread")]
+async fn lifted_after_the_commit() {
+    for mode in MODES {
+        let bench = Bench::new().await;
+        let mut till = bench.terminal("till-0");
+        let failed = till.redeem(mode, one(), &mut Lifted(bench.link())).await;
+        let failed = failed.unwrap_err();
+        assert_eq!(bench.on_card(), (VOUCHERS - 1, 1), "{mode}");
+        if mode != Mode::Remote {
+            assert_eq!(failed.effect, Effect::Done, "{mode}");
+            continue;
+        }
+        // The terminal is told, and nothing proves it to the terminal.
+        assert_eq!(failed.effect, Effect::Possible);
+        assert!(matches!(failed.error, TapError::Answer(_)), "{failed}");
+        let log = bench.log.text();
+        let line = log.lines().find(|line| line.contains("event=remote"));
+        assert!(line.unwrap().contains(" outcome=done "), "{log}");
+        let page = till.client().get("/metrics").await.unwrap();
+        let counted = r#"voucher_verdicts_total{mode="remote",outcome="done"} 1"#;
+        assert!(page.contains(counted), "{page}");
+    }
+}
+
 /// The power goes before and after every effect on the card. What the terminal says is true each
 /// time, and nothing is lost: the vouchers are on the card, or they are redeemed and in its log.
 #[tokio::test(flavor = "multi_thread")]
@@ -216,6 +261,47 @@ async fn a_receipt_can_be_sent_again_and_not_forged() {
     assert_eq!(reply.verdict.as_deref(), Some("done, 9 left"));
 }
 
+/// A log on a slow disk.
+struct Slow(Log);
+
+impl std::io::Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::thread::sleep(Duration::from_millis(300));
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A receipt that comes twice at once, as from a terminal that has lost patience, counts once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_receipts_at_once() {
+    let mut bench = Bench::new().await;
+    let config = bench.shop.config().unwrap();
+    let audit = voucher::service::Audit::new(Slow(bench.log.clone()));
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let slow = voucher::service::start(config, holder(), audit, anywhere);
+    bench.running = slow.await.unwrap();
+    let mut till = bench.terminal("till-0");
+    let (path, receipt) = script_until_receipt(&bench, &mut till).await;
+    let mut sending = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (mut till, path) = (bench.terminal("till-0"), path.clone());
+        let receipt = receipt.clone();
+        sending.spawn(async move { till.client().post(&path, &receipt).await.unwrap() });
+    }
+    while let Some(reply) = sending.join_next().await {
+        assert_eq!(reply.unwrap().verdict.as_deref(), Some("done, 9 left"));
+    }
+    let log = bench.log.text();
+    assert_eq!(log.matches("event=receipt").count(), 1, "{log}");
+    let page = till.client().get("/metrics").await.unwrap();
+    let counted = r#"voucher_verdicts_total{mode="script",outcome="done"} 1"#;
+    assert!(page.contains(counted), "{page}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_register_of_keys_survives_a_restart() {
     let bench = Bench::new().await;
@@ -259,9 +345,33 @@ async fn the_register_of_keys_survives_a_restart() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// Something between terminal and service that passes all on but receipts: those it answers itself, as
-/// a portal does that says 200 to everything.
-fn portal(service: SocketAddr) -> SocketAddr {
+/// Programs of one shop that start at once have the keys of one shop.
+#[test]
+fn a_shop_is_made_once() {
+    let folder = std::env::temp_dir().join(format!("voucher-shop-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for round in 0..20 {
+        let path = folder.join(format!("shop-{round}"));
+        let start = std::sync::Barrier::new(8);
+        let open = || {
+            start.wait();
+            let shop = voucher::shop::Shop::in_file(&path, &TILLS).unwrap();
+            shop.desk.masters().map(|(_, key)| *key).collect::<Vec<_>>()
+        };
+        let shops: Vec<_> = std::thread::scope(|scope| {
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            opening.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(shops.iter().all(|masters| *masters == shops[0]));
+    }
+    // Nothing else is left there.
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 20);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Something between terminal and service that passes all on but what has `door` in its first line, from
+/// the `nth` one of a connection on: that it answers itself.
+fn portal(service: SocketAddr, door: &'static str, nth: usize, says: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -272,12 +382,13 @@ fn portal(service: SocketAddr) -> SocketAddr {
                 (service.try_clone().unwrap(), client.try_clone().unwrap());
             std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
             let mut request = [0; 4096];
+            let mut seen = 0;
             while let Ok(len @ 1..) = client.read(&mut request) {
                 let request = &request[..len];
-                if request.windows(9).any(|part| part == b"/receipt ") {
-                    let fine =
-                        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
-                    client.write_all(fine.as_bytes()).unwrap();
+                let its = |part: &[u8]| part == door.as_bytes();
+                seen += usize::from(request.windows(door.len()).any(its));
+                if seen == nth {
+                    client.write_all(says.as_bytes()).unwrap();
                     break;
                 }
                 service.write_all(request).unwrap();
@@ -288,10 +399,30 @@ fn portal(service: SocketAddr) -> SocketAddr {
     address
 }
 
+/// Whoever is between terminal and service can make up an error. None of them is a proof that the card
+/// was not debited.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_made_up_error_after_the_commit() {
+    let patience = Duration::from_millis(500);
+    let bench = Bench::with(|config| config.patience = patience, holder()).await;
+    let says = "HTTP/1.1 502 Bad Gateway\r\nvoucher-error: card\r\n\
+                connection: close\r\ncontent-length: 2\r\n\r\nno";
+    // Selection, two of the handshake, debit, line, commit.
+    let between = portal(bench.running.address(), "/frame ", 6, says);
+    let mut till = bench.shop.terminal("till-0", between).unwrap();
+    let failed = till.redeem(Mode::Remote, one(), &mut bench.link()).await;
+    let failed = failed.unwrap_err();
+    assert_eq!(bench.on_card(), (VOUCHERS - 1, 1));
+    assert_eq!(failed.effect, Effect::Possible);
+    assert_eq!(refused_tap(failed).word, "card");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_is_kept_until_there_is_a_verdict() {
     let bench = Bench::new().await;
-    let between = portal(bench.running.address());
+    // As one does that says 200 to everything.
+    let says = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+    let between = portal(bench.running.address(), "/receipt ", 1, says);
     let mut till = bench.shop.terminal("till-0", between).unwrap();
     let failed = till.redeem(Mode::Script, one(), &mut bench.link()).await;
     let failed = failed.unwrap_err();
@@ -322,6 +453,16 @@ async fn open_scripts_are_bounded() {
     assert_eq!(settled, [false, true, true]);
     assert_eq!(bench.log.text().matches("event=given-up").count(), 1);
     assert_eq!(bench.on_card(), (VOUCHERS - 3, 3));
+
+    // A tap of another mode costs none.
+    let bench = Bench::with(|config| config.unsettled = 1, holder()).await;
+    let mut till = bench.terminal("till-0");
+    let (path, receipt) = script_until_receipt(&bench, &mut till).await;
+    for mode in [Mode::CardLocked, Mode::Proven, Mode::Remote] {
+        till.redeem(mode, one(), &mut bench.link()).await.unwrap();
+    }
+    let reply = till.client().post(&path, &receipt).await.unwrap();
+    assert_eq!(reply.verdict.as_deref(), Some("done, 9 left"));
 
     // Open scripts refuse no other mode; among scripts what is settled makes room, what is not does not.
     let bench = Bench::with(|config| config.open_taps = 1, holder()).await;

@@ -28,23 +28,24 @@ impl Limits {
         }
     }
 
-    /// Asked with names from messages whose MAC is right. The UID is only what the terminal says; but a
-    /// wrong one finds a wrong key, with which there is nothing to gain.
-    pub(super) fn check(&self, terminal: &TerminalId, uid: Option<Uid>) -> Result<(), Problem> {
+    /// Asked with names from messages whose MAC is right.
+    pub(super) fn terminal(&self, terminal: &TerminalId) -> Result<(), Problem> {
+        let asked = self.terminals.check_key(terminal);
+        asked.map_err(|_| too_often("terminal"))
+    }
+
+    /// Likewise. The UID is only what the terminal says; but a wrong one finds a wrong key, with which there
+    /// is nothing to gain.
+    pub(super) fn card(&self, uid: Uid) -> Result<(), Problem> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
             self.terminals.retain_recent();
             self.cards.retain_recent();
         }
-        let too_often = |who: &str| {
-            let text = format!("too many taps of this {who}; try again in a second");
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", text)
-        };
-        self.terminals
-            .check_key(terminal)
-            .map_err(|_| too_often("terminal"))?;
-        match uid {
-            Some(uid) => self.cards.check_key(&uid).map_err(|_| too_often("card")),
-            None => Ok(()),
-        }
+        self.cards.check_key(&uid).map_err(|_| too_often("card"))
     }
+}
+
+fn too_often(who: &str) -> Problem {
+    let text = format!("too many taps of this {who}; try again in a second");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", text)
 }

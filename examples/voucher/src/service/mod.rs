@@ -15,9 +15,10 @@
 //!
 //! # Order of checks
 //!
-//! Size, form, terminal, MAC, stop, repetition, rate limit, UID and purpose, room, what is granted,
-//! freshness, key. Nothing is counted against a terminal or a card before the MAC is right; a freshness
-//! value is used up by nothing but a challenge that is granted. A later message of a tap that has not the
+//! Size, form, terminal, MAC, stop, repetition, UID and purpose, room, what is granted, freshness, rate
+//! limit, key. Nothing is counted against a terminal or a card before the MAC is right, nothing for a
+//! challenge that is refused anyway, and nothing twice against a terminal for one counter; a freshness value
+//! is used up by nothing but a challenge that is granted. A later message of a tap that has not the
 //! terminal's MAC, or not this tap's, changes nothing and learns nothing: the right one can still come.
 
 mod audit;

@@ -1,7 +1,7 @@
 //! Taps: from the challenge to the end, in each mode.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use desfire_ev1::split::{
     Accepted, Challenge, Finished, Freshness, Mode, Pending, Record, Refusal, RelayGate,
     ReplayGuard, StorageKey, TerminalId, TransportKey, Verdict,
 };
+use desfire_ev1::wire::Uid;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -31,17 +32,25 @@ const SCRIPT_ROOM: usize = 1024;
 /// A settled verdict is kept so long, for terminals that have not heard it.
 const SETTLED_FOR: Duration = Duration::from_secs(600);
 
-/// The highest counter of each known terminal.
+/// What is known of each terminal's counters.
 #[derive(Default)]
-struct Counters(HashMap<TerminalId, u64>);
+struct Counters(HashMap<TerminalId, Seen>);
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// The highest that was granted.
+    used: u64,
+    /// The last that was counted against the terminal.
+    charged: u64,
+}
 
 impl Counters {
-    /// The counter, if it has not been seen. Nothing is noted.
+    /// The counter, if it has not been used. Nothing is noted.
     fn fresh(&self, terminal: &TerminalId, freshness: &Freshness) -> Result<u64, Refusal> {
         match *freshness {
             Freshness::Counter(counter) => {
-                let seen = self.0.get(terminal).copied().unwrap_or(0);
-                if counter > seen {
+                let seen = self.0.get(terminal).copied().unwrap_or_default();
+                if counter > seen.used {
                     Ok(counter)
                 } else {
                     Err(Refusal::Replayed)
@@ -52,12 +61,38 @@ impl Counters {
     }
 }
 
-impl ReplayGuard for Counters {
-    fn accept(&mut self, terminal: &TerminalId, freshness: &Freshness) -> Result<(), Refusal> {
-        let counter = self.fresh(terminal, freshness)?;
+/// What the library asks last of a challenge that it would grant: the rate, then the counter is used up. A
+/// challenge that is refused for anything else costs no rate, however often somebody repeats it.
+struct LastLook<'s> {
+    counters: MutexGuard<'s, Counters>,
+    limits: &'s Limits,
+    uid: Uid,
+    /// Why not, if it is the rate.
+    too_often: Option<Problem>,
+}
+
+impl LastLook<'_> {
+    fn rate(&mut self, terminal: &TerminalId, counter: u64) -> Result<(), Problem> {
         // Known terminals only come so far: the map is as large as the configuration.
-        self.0.insert(*terminal, counter);
+        let seen = self.counters.0.entry(*terminal).or_default();
+        // Once for one counter: what the card's rate refuses can be repeated, by others too.
+        if seen.charged != counter {
+            self.limits.terminal(terminal)?;
+            seen.charged = counter;
+        }
+        self.limits.card(self.uid)?;
+        seen.used = counter;
         Ok(())
+    }
+}
+
+impl ReplayGuard for LastLook<'_> {
+    fn accept(&mut self, terminal: &TerminalId, freshness: &Freshness) -> Result<(), Refusal> {
+        let counter = self.counters.fresh(terminal, freshness)?;
+        self.rate(terminal, counter).map_err(|problem| {
+            self.too_often = Some(problem);
+            Refusal::Full
+        })
     }
 }
 
@@ -110,10 +145,28 @@ pub(super) struct Shared {
     storage: StorageKey,
     counters: Mutex<Counters>,
     permits: Arc<Semaphore>,
-    /// Held by the health page while it asks the key holder.
-    checking: tokio::sync::Mutex<()>,
+    /// Held by the one check of the key holder that runs.
+    checking: Arc<tokio::sync::Mutex<()>>,
     taps: Mutex<HashMap<TapId, Tap>>,
-    pub(super) stopping: AtomicBool,
+    /// Challenges that are being answered: not yet among the taps.
+    answering: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+/// One challenge among those that are being answered, as long as it is.
+struct Answering<'s>(&'s AtomicUsize);
+
+impl<'s> Answering<'s> {
+    fn one_of(count: &'s AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// An answer for the terminal.
@@ -149,8 +202,9 @@ impl Shared {
             audit,
             storage: StorageKey::new(*storage),
             counters: Mutex::default(),
-            checking: tokio::sync::Mutex::default(),
+            checking: Arc::default(),
             taps: Mutex::default(),
+            answering: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         })
     }
@@ -187,15 +241,26 @@ impl Shared {
             .map_err(Problem::internal)?
     }
 
+    /// Takes no new tap from now on.
+    pub(super) fn wind_down(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
     /// Asked by the health page.
     pub(super) async fn health(&self) -> Result<(), Problem> {
-        if self.stopping.load(Ordering::Acquire) {
+        if self.stopping.load(Ordering::SeqCst) {
             return Err(stopping());
         }
         // One at a time, whoever asks: the key holder's places are for taps.
-        let turn = tokio::time::timeout(self.config.deadline, self.checking.lock());
-        let _turn = turn.await.map_err(|_| Problem::busy())?;
-        self.with_holder(|holder| Ok(holder.check()?)).await
+        let turn = Arc::clone(&self.checking).lock_owned();
+        let turn = tokio::time::timeout(self.config.deadline, turn);
+        let turn = turn.await.map_err(|_| Problem::busy())?;
+        let check = move |holder: &dyn Holder| {
+            // It lasts until the check is over, also when nobody waits for that any more.
+            let _turn = turn;
+            Ok(holder.check()?)
+        };
+        self.with_holder(check).await
     }
 
     /// A challenge.
@@ -232,24 +297,29 @@ impl Shared {
         message: &[u8],
         challenge: &Challenge,
     ) -> Result<Answer, Problem> {
-        if self.stopping.load(Ordering::Acquire) {
+        // Counted first: a stop that comes after this look sees it.
+        let _one = Answering::one_of(&self.answering);
+        if self.stopping.load(Ordering::SeqCst) {
             return Err(stopping());
         }
         let intent = challenge.intent;
-        // A repeated challenge must not use up the rate of the terminal that it was taken from.
+        // For a repeated challenge nobody makes room.
         self.counters().fresh(&intent.terminal, &intent.freshness)?;
-        self.limits.check(&intent.terminal, intent.uid)?;
-        if intent.uid.is_none() {
-            return Err(KeyFailure::NeedsUid.into());
-        }
+        let uid = intent.uid.ok_or(KeyFailure::NeedsUid)?;
         let purpose = Purpose::decode(&intent.purpose).ok_or_else(|| {
             let text = "the purpose is none of this scheme: redeem 1 to 20 vouchers";
             Problem::new(StatusCode::BAD_REQUEST, "purpose", text)
         })?;
         self.make_room(intent.mode)?;
         let accepted = {
-            let mut counters = self.counters();
-            Accepted::check(message, &self.config, &mut *counters)?
+            let mut last = LastLook {
+                counters: self.counters(),
+                limits: &self.limits,
+                uid,
+                too_often: None,
+            };
+            let accepted = Accepted::check(message, &self.config, &mut last);
+            accepted.map_err(|refusal| last.too_often.take().unwrap_or_else(|| refusal.into()))?
         };
         if intent.mode == Mode::Remote {
             return self.remote(accepted, purpose).await;
@@ -266,7 +336,9 @@ impl Shared {
                 (message, Kind::Script { sealed, verdict })
             }
         };
-        self.give_up_oldest(&intent.terminal)?;
+        if intent.mode == Mode::Script {
+            self.give_up_oldest(&intent.terminal)?;
+        }
         let tap = self.keep(*challenge, kind)?;
         Ok(Answer {
             tap: Some(tap),
@@ -324,6 +396,8 @@ impl Shared {
     /// How many taps terminals are in the middle of. A receipt that is still to come soon counts.
     pub(super) fn in_progress(&self) -> usize {
         self.tidy();
+        // Looked at first: what is answered in between is among the taps by then.
+        let answering = self.answering.load(Ordering::SeqCst);
         let taps = self.taps();
         let open = taps.values().filter(|tap| match &tap.kind {
             Kind::Proven(_) | Kind::Remote(..) => true,
@@ -331,7 +405,7 @@ impl Shared {
                 verdict.is_none() && tap.since.elapsed() <= self.config.patience
             }
         });
-        open.count()
+        answering + open.count()
     }
 
     /// At the end: the records of scripts go with this process, and the log says of which there was no
@@ -427,16 +501,26 @@ impl Shared {
     /// A receipt. It can be sent again: a verdict that is settled is said again, to this terminal.
     pub(super) fn receipt(&self, id: TapId, receipt: &[u8]) -> Result<Answer, Problem> {
         let began = Instant::now();
-        let (challenge, sealed, settled) = match self.taps().get(&id) {
+        let (challenge, sealed) = match self.taps().get(&id) {
             Some(Tap {
                 challenge,
-                kind: Kind::Script { sealed, verdict },
+                kind: Kind::Script { sealed, .. },
                 ..
-            }) => (*challenge, sealed.clone(), verdict.clone()),
+            }) => (*challenge, sealed.clone()),
             _ => return Err(Problem::no_such_tap()),
         };
         let judged = self.judge(&challenge, &sealed, receipt);
-        if let (Ok(_), Some(settled)) = (&judged, &settled) {
+        // From the look at what is settled to the settling nobody comes in between: one script has one end
+        // in the log.
+        let mut taps = self.taps();
+        let Some(Tap {
+            kind: Kind::Script { verdict: kept, .. },
+            ..
+        }) = taps.get_mut(&id)
+        else {
+            return Err(Problem::no_such_tap());
+        };
+        if let (Ok(_), Some(settled)) = (&judged, &*kept) {
             return Ok(Answer::said(settled));
         }
         let outcome = judged.as_ref().map(|(word, _)| *word);
@@ -445,12 +529,7 @@ impl Shared {
         let (word, verdict) = judged?;
         self.metrics.ended(Mode::Script, word);
         // Unknown is not the end: a better receipt may come.
-        if word != "unknown"
-            && let Some(Tap {
-                kind: Kind::Script { verdict: kept, .. },
-                ..
-            }) = self.taps().get_mut(&id)
-        {
+        if word != "unknown" {
             *kept = Some(verdict.clone());
         }
         Ok(Answer::said(&verdict))

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -97,7 +96,7 @@ impl Running {
 
     /// Takes no new tap from now on.
     pub fn wind_down(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wind_down();
     }
 
     /// Takes no new tap, lets those in progress come to their end and receipts come in (no longer than

@@ -432,7 +432,8 @@ impl Terminal {
         let mut relay = Relay::new(intent, AID, card.format(), &key)?;
         let mut reply = self.client.post("/v1/taps", &relay.message()?).await?;
         let path = reply.tap_path("frame")?;
-        // Nobody here knows which frame is the commit.
+        // Nobody here knows which frame is the commit, and no error that the service sends proves which it
+        // was: with the first frame the card may be debited.
         let unknown = |error: TapError| TapFailed {
             effect: Effect::Possible,
             error,
@@ -444,10 +445,7 @@ impl Terminal {
                 break;
             };
             let next = self.client.post(&path, &frame).await;
-            reply = next.map_err(|error| match &error {
-                ClientError::Refused(refused) if refused.word == "card" => error.into(),
-                _ => unknown(error.into()),
-            })?;
+            reply = next.map_err(|error| unknown(error.into()))?;
         }
         done.left = reply.verdict.as_deref().and_then(left_in);
         done.verdict = reply.verdict;
@@ -457,24 +455,49 @@ impl Terminal {
 
 /// Stores the register so that only this user can read it, and so that it is the old one or the new
 /// one, whenever the power goes: an old one after a key was used would use that key again.
-pub(crate) fn store(path: &Path, register: &[u8]) -> std::io::Result<()> {
-    let mut fresh = path.to_owned();
-    fresh.as_mut_os_string().push(".new");
+fn store(path: &Path, register: &[u8]) -> std::io::Result<()> {
+    let fresh = beside(path, "new");
     // One that was left behind keeps the rights that it has.
     match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    write(&fresh, register)?;
+    std::fs::rename(&fresh, path)?;
+    sync_folder(path)
+}
+
+/// Makes a file that was not there, whole or not at all, so that only this user can read it. Of several
+/// that make it at once one does, and the others are told [`std::io::ErrorKind::AlreadyExists`].
+pub(crate) fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).map_err(std::io::Error::other)?;
+    // No two have the same, and none is left behind but by a power cut.
+    let fresh = beside(path, &format!("{:016x}", u64::from_be_bytes(number)));
+    let published = write(&fresh, bytes).and_then(|()| std::fs::hard_link(&fresh, path));
+    let removed = std::fs::remove_file(&fresh);
+    published.and(removed)?;
+    sync_folder(path)
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut beside = path.to_owned();
+    beside.as_mut_os_string().push(format!(".{ending}"));
+    beside
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&fresh)?;
-    file.write_all(register)?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&fresh, path)?;
-    // The new name is in the folder, which is written for itself.
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A new name is in the folder, which is written for itself.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         let folder = path
@@ -482,6 +505,8 @@ pub(crate) fn store(path: &Path, register: &[u8]) -> std::io::Result<()> {
             .filter(|folder| !folder.as_os_str().is_empty());
         std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     }
+    #[cfg(not(unix))]
+    let _ = path;
     Ok(())
 }
 
