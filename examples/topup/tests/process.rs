@@ -615,3 +615,51 @@ async fn q9_postgresql_gone_for_a_while_refuses_and_comes_back() {
     }
     assert_eq!(shop.audit().await, (0, 0));
 }
+
+/// Somebody else has a card's row for long: another program of the operator's, a node that hangs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q9_a_card_that_postgresql_holds_for_somebody_else_keeps_no_other_card_waiting() {
+    let Ok(url) = std::env::var("TOPUP_POSTGRES") else {
+        support::not_run("TOPUP_POSTGRES names no database");
+        return;
+    };
+    support::empty_postgres(&url).await;
+    let shop = Shop::with(Ledger::open(&url).await.unwrap(), true);
+    shop.account("alice").await;
+    let held = shop.card(0, "alice").await;
+    let other = shop.card(1, "alice").await;
+    for code in ["A", "B"] {
+        shop.voucher(code, "alice", AMOUNT).await;
+    }
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("BEGIN").await.unwrap();
+    let number = support::uid(0).0.to_vec();
+    let rows = client
+        .query(
+            "SELECT epoch FROM cards WHERE uid = $1 FOR UPDATE",
+            &[&number],
+        )
+        .await;
+    assert_eq!(rows.unwrap().len(), 1);
+    // More than there are connections to the database.
+    let taps: Vec<_> = (0..20)
+        .map(|_| {
+            let plan = support::Plan::default();
+            let phone = support::Phone::new(&held, "alice", "A", plan);
+            let desk = shop.desk.clone();
+            tokio::spawn(async move { support::converse(&desk, phone).await })
+        })
+        .collect();
+    for tap in taps {
+        assert_eq!(tap.await.unwrap(), Err(Reason::Ledger));
+    }
+    let done = shop.honest(&other, "alice", "B").await;
+    assert_eq!(done.unwrap().ending, Ending::Credited);
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let done = shop.honest(&held, "alice", "A").await;
+    assert_eq!(done.unwrap().ending, Ending::Credited);
+    assert_eq!(shop.audit().await, (0, 0));
+}
