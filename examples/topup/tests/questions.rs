@@ -19,7 +19,8 @@ use support::{Phone, Plan, START, SharedCard, Shop, converse, desk, desk_with, l
 use topup::card::Layout;
 use topup::keys::{KeyHolder, KeyHolderError};
 use topup::ledger::{
-    Claim, Claimed, Ledger, ListWaiting, ReadTrail, Reserve, Reserved, Waiting, fingerprint, now_ms,
+    Claim, Claimed, Kind, Ledger, ListWaiting, ReadTrail, Reserve, Reserved, Waiting, fingerprint,
+    now_ms,
 };
 use topup::link::{PhoneLink, Pipe};
 use topup::message::{Ending, Reason};
@@ -287,7 +288,9 @@ async fn q5_what_the_card_has_forgotten_a_person_settles_by_what_a_machine_has_s
         let [open] = open.as_slice() else {
             panic!("{open:?}");
         };
-        assert!(open.found.as_ref().unwrap().contains("forgotten"));
+        let found = open.found.as_ref().unwrap();
+        assert_eq!(found.kind, Kind::Forgotten);
+        assert!(found.said.contains("forgotten"));
 
         let ledger = &shop.desk.ledger;
         let by = |seen: &Intent| Grounds::Seen(Box::new(*seen));
@@ -326,6 +329,30 @@ async fn q5_what_the_card_has_forgotten_a_person_settles_by_what_a_machine_has_s
     }
 }
 
+/// Whoever commits the top-up, rides until the card has forgotten it and brings the card to the desk must
+/// not get the voucher back as well.
+#[tokio::test]
+async fn q5_what_the_card_has_forgotten_is_not_released_because_a_person_says_so() {
+    for done in [false, true] {
+        let (shop, card) = small_shop(true).await;
+        let other = shop.card(2, "alice").await;
+        shop.voucher("GOLD", "alice", AMOUNT).await;
+        forgotten(&shop, &card, "GOLD", done).await;
+        assert_eq!(shop.honest(&card, "alice", "").await, Err(Reason::Desk));
+        let tx = waiting(&shop).await[0].tx;
+        let tapped = |credited| Grounds::Tapped { credited };
+        let ledger = &shop.desk.ledger;
+        let refused = settle(ledger, tx, &tapped(false), "Jo", "a hunch").await;
+        assert!(matches!(refused, Err(ServiceError::MayHaveIt)));
+        assert_eq!(waiting(&shop).await.len(), 1);
+        let settled = settle(ledger, tx, &tapped(true), "Jo", "a hunch").await;
+        assert!(settled.unwrap());
+        let spent = shop.honest(&other, "alice", "GOLD").await;
+        assert_eq!(spent, Err(Reason::Spent));
+        assert!(balance(&shop, &card) <= START + AMOUNT - 6);
+    }
+}
+
 #[tokio::test]
 async fn q5_half_a_credit_is_settled_by_a_person_after_a_tap_and_the_voucher_is_good_again() {
     let (shop, card) = small_shop(true).await;
@@ -347,7 +374,8 @@ async fn q5_half_a_credit_is_settled_by_a_person_after_a_tap_and_the_voucher_is_
     assert!(matches!(refused, Err(ServiceError::NotTapped)));
     assert_eq!(shop.honest(&card, "alice", "").await, Err(Reason::Desk));
     let found = waiting(&shop).await[0].found.clone().unwrap();
-    assert!(found.contains("its newest record says"), "{found}");
+    assert_eq!(found.kind, Kind::Half);
+    assert!(found.said.contains("its newest record says"), "{found:?}");
     let settled = settle(ledger, tx, &released, "Jo", "half").await;
     assert!(!settled.unwrap());
     assert_eq!(shop.audit().await, (0, 1));

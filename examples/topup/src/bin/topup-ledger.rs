@@ -32,8 +32,10 @@ For the service desk:
   settle NUMBER --seen INTENT
                         settles one by what another terminal saw: its intent, in hexadecimal
                         digits, that names the record of this number as the one before it
-  settle NUMBER credited|released
+  settle NUMBER credited
                         as the one who is named decides, if a tap has shown that the card cannot tell
+  settle NUMBER released
+                        only if the tap has shown half a credit, the record without the amount
   settle NUMBER credited --without-card
                         if there is no card to tap: it is taken to have the amount
   trail                 what was settled by hand, by whom, why, and on what grounds
@@ -145,7 +147,9 @@ async fn run(options: &Options) -> Result<(), CardError> {
                     waiting.account,
                     money(waiting.amount),
                     moment(waiting.begun),
-                    waiting.found.as_deref().unwrap_or("tap the card"),
+                    waiting
+                        .found
+                        .map_or("tap the card".to_owned(), |found| found.said),
                 );
             }
         }
