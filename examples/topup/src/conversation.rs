@@ -506,11 +506,20 @@ async fn not_served<K>(
 }
 
 /// What a person may do about it.
-const fn kind(_: &OpenTopUp, evidence: Evidence) -> Kind {
-    match evidence {
-        Evidence::Disagree { .. } => Kind::Half,
-        _ => Kind::Unclear,
-    }
+///
+/// That value and records disagree is not enough for half a credit: a phone can commit all of it, and
+/// afterwards half of a debit, which lowers the value first; or leave it pending until another terminal
+/// commits it with its own, which leaves the value above the record. Only what half of this credit leaves
+/// behind, to the cent, is worth no more than before it.
+fn kind(open: &OpenTopUp, evidence: Evidence) -> Kind {
+    let Evidence::Disagree { value, recorded } = evidence else {
+        return Kind::Unclear;
+    };
+    let half = Intent::from_bytes(&open.intent).is_ok_and(|intent| {
+        let (before, after) = (intent.before().balance, intent.record().balance);
+        (value, recorded) == (before.get(), after.get())
+    });
+    if half { Kind::Half } else { Kind::Unclear }
 }
 
 fn in_purse(error: PurseError<LinkError>) -> Reason {

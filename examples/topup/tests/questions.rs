@@ -15,7 +15,7 @@ use std::time::Duration;
 use desfire_ev1::purse::Intent;
 use desfire_ev1::wire::Uid;
 use desfire_ev1::{Authenticated, Session, Unauthenticated};
-use support::{Phone, Plan, START, SharedCard, Shop, converse, desk, desk_with, lock, uid};
+use support::{Phone, Plan, Relay, START, SharedCard, Shop, converse, desk, desk_with, lock, uid};
 use topup::card::Layout;
 use topup::keys::{KeyHolder, KeyHolderError};
 use topup::ledger::{
@@ -385,6 +385,54 @@ async fn q5_half_a_credit_is_settled_by_a_person_after_a_tap_and_the_voucher_is_
         (Ending::Credited, START + AMOUNT)
     );
     assert_eq!(shop.audit().await, (0, 1));
+}
+
+/// All of a credit is committed, and then half of a fare; or it is left pending, and a machine that a relay
+/// keeps the selection from commits it with its fare. Both look like half a credit, and the amount is there.
+#[tokio::test]
+async fn q5_a_value_that_disagrees_in_another_way_than_half_a_credit_is_not_released() {
+    for pending in [false, true] {
+        let (shop, card) = small_shop(true).await;
+        shop.voucher("GOLD", "alice", AMOUNT).await;
+        let plan = Plan {
+            break_after_playing: Some(2),
+            withhold_frame: pending.then_some(COMMIT),
+            ..Plan::default()
+        };
+        let lost = shop
+            .converse(Phone::new(&card, "alice", "GOLD", plan))
+            .await;
+        assert!(lost.is_err());
+        if !pending {
+            card.lock().unwrap().activate();
+        }
+        let relay = Relay {
+            keep_selection_back: pending,
+            commit_half: !pending,
+        };
+        let (intent, done) = shop.relayed_ride(&card, 3, relay);
+        assert_eq!(done, pending);
+        let value = balance(&shop, &card);
+        assert_eq!(value, START + AMOUNT - 3);
+        let (_, records) = support::read(&card.lock().unwrap(), &shop.desk.layout);
+        let recorded = records.last().unwrap().balance.get();
+        let expected = if pending {
+            intent.record().balance.get()
+        } else {
+            START + AMOUNT
+        };
+        assert_eq!((recorded, recorded < value), (expected, pending));
+
+        assert_eq!(shop.honest(&card, "alice", "").await, Err(Reason::Desk));
+        let open = &waiting(&shop).await[0];
+        assert_eq!(open.found.as_ref().unwrap().kind, Kind::Unclear);
+        let tapped = |credited| Grounds::Tapped { credited };
+        let ledger = &shop.desk.ledger;
+        let refused = settle(ledger, open.tx, &tapped(false), "Jo", "half").await;
+        assert!(matches!(refused, Err(ServiceError::MayHaveIt)));
+        let settled = settle(ledger, open.tx, &tapped(true), "Jo", "exchanged").await;
+        assert!(settled.unwrap());
+    }
 }
 
 #[tokio::test]
