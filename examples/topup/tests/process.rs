@@ -536,6 +536,22 @@ async fn q5_the_service_desk_sees_what_waits_settles_it_and_leaves_a_trail() {
     }
 }
 
+#[tokio::test]
+async fn a_card_that_is_issued_is_not_written_over_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (books, file) = (path("books.sqlite"), path("card.bin"));
+    assert!(ledger(&books, &["account", "alice"]).0);
+    let issue = |number: &str| ledger(&books, &["issue", "alice", number, &file]);
+    assert!(issue("04010203040506").0);
+    let card = std::fs::read(&file).unwrap();
+    for number in ["04010203040506", "04010203040507"] {
+        let (done, said) = issue(number);
+        assert!(!done && said.contains("card.bin"), "{said}");
+        assert_eq!(std::fs::read(&file).unwrap(), card);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_to_stop_it_finishes_and_goes() {
     let (shop, cards) = shop(1).await;

@@ -1,5 +1,6 @@
 //! Accounts, cards and vouchers.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use desfire_ev1::purse::{INTENT_LEN, Intent};
@@ -21,8 +22,8 @@ Commands:
   account NAME          a new account; prints its token, once
   card ACCOUNT UID      registers a card (14 hexadecimal digits) for an account
   issue ACCOUNT UID FILE
-                        makes a software card with the demonstration keys, keeps it in FILE, and
-                        registers it
+                        makes a software card with the demonstration keys, keeps it in FILE, which
+                        must not be there yet, and registers it
   voucher ACCOUNT CENTS a new voucher for an account; prints its code, once
   books                 what was issued, what is on cards, what waits for its card
 
@@ -101,7 +102,10 @@ async fn run(options: &Options) -> Result<(), CardError> {
         ["issue", account, number, file] => {
             let uid = uid(number)?;
             let card = IssuerKeys::for_demonstration().issue(&Layout::new()?, uid, 0)?;
-            std::fs::write(file, card.save())?;
+            // Never over another card: that one is money.
+            let mut new = std::fs::File::create_new(file)
+                .map_err(|error| format!("cannot make {file}: {error}"))?;
+            new.write_all(&card.save())?;
             let account = account.to_owned();
             ledger.perform(AddCard { uid, account }).await?;
         }
