@@ -55,6 +55,9 @@ pub enum ServiceError {
     /// Somebody has to answer for it.
     #[error("a settlement by hand needs a name and a reason")]
     Anonymous,
+    /// What is written there could pass for another line of the trail.
+    #[error("a name and a reason are one line, without control characters")]
+    Control,
     /// The card can still tell, or has not been asked.
     #[error(
         "the card has not said that it cannot tell: tap it first, or settle it without the card"
@@ -111,6 +114,9 @@ pub async fn settle(
 ) -> Result<bool, ServiceError> {
     if who.trim().is_empty() || why.trim().is_empty() {
         return Err(ServiceError::Anonymous);
+    }
+    if who.chars().chain(why.chars()).any(char::is_control) {
+        return Err(ServiceError::Control);
     }
     let all = ledger.perform(ListWaiting).await?;
     let waiting = all.iter().find(|waiting| waiting.tx == tx);

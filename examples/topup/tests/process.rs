@@ -527,7 +527,7 @@ async fn q5_the_service_desk_sees_what_waits_settles_it_and_leaves_a_trail() {
         assert_eq!(ledger(&books, &["waiting"]), (true, String::new()));
         let (_, trail) = ledger(&books, &["trail"]);
         assert!(
-            trail.contains(tx) && trail.contains("credited by Jo because \"a letter\""),
+            trail.contains(tx) && trail.contains("credited by \"Jo\" because \"a letter\""),
             "{trail}"
         );
         assert_eq!(shop.audit().await, (0, 0));

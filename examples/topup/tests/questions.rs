@@ -303,6 +303,11 @@ async fn q5_what_the_card_has_forgotten_a_person_settles_by_what_a_machine_has_s
         }
         let refused = settle(ledger, open.tx, &telling, " ", "a letter").await;
         assert!(matches!(refused, Err(ServiceError::Anonymous)));
+        // What could be taken for a line of the trail.
+        for (who, why) in [("Jo\n1 by Al", "a letter"), ("Jo", "a\x1b[1A letter")] {
+            let refused = settle(ledger, open.tx, &telling, who, why).await;
+            assert!(matches!(refused, Err(ServiceError::Control)));
+        }
         assert_eq!(waiting(&shop).await.len(), 1);
 
         let settled = settle(ledger, open.tx, &telling, "Jo", "a letter").await;

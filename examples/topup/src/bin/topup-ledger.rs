@@ -174,7 +174,7 @@ async fn run(options: &Options) -> Result<(), CardError> {
         ["trail"] => {
             for trace in ledger.perform(ReadTrail).await? {
                 println!(
-                    "{} {} card {}, {}, {} by {} because {:?}; grounds: {}",
+                    "{} {} card {}, {}, {} by {:?} because {:?}; grounds: {}",
                     moment(trace.at),
                     trace.tx,
                     trace.uid,

@@ -1,7 +1,7 @@
 //! What a person settles at the service desk, because the card does not tell any more.
 //!
 //! Nothing of it is forgotten: every settlement by hand stands in the books with who, why and on what
-//! grounds, and none is ever changed.
+//! grounds, and nothing here changes one.
 
 use desfire_ev1::wire::Uid;
 

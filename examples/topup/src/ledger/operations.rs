@@ -36,7 +36,7 @@ pub(super) const SCHEMA: &[&str] = &[
         kind TEXT NOT NULL CHECK (kind IN ('forgotten', 'half', 'unclear')),
         said TEXT NOT NULL,
         at BIGINT NOT NULL)",
-    // What people have settled. Nothing here is ever changed.
+    // What people have settled. No operation changes anything in there.
     "CREATE TABLE IF NOT EXISTS settlements (
         tx BIGINT PRIMARY KEY REFERENCES topups(tx),
         state TEXT NOT NULL,
