@@ -10,12 +10,14 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use desfire_ev1::purse::Intent;
 use desfire_ev1::wire::Uid;
 use desfire_ev1::{Authenticated, Session, Unauthenticated};
 use support::{Phone, Plan, Relay, START, SharedCard, Shop, converse, desk, desk_with, lock, uid};
+use tokio::sync::Barrier;
 use topup::card::Layout;
 use topup::keys::{KeyHolder, KeyHolderError};
 use topup::ledger::{
@@ -192,6 +194,38 @@ async fn q3_of_several_clients_that_claim_one_card_at_once_one_gets_it_and_the_o
         assert_eq!(shop.audit_with(&[&shop.desk, &other]).await, (0, 0));
     }
     assert_eq!(balance(&shop, &card), START + credited * AMOUNT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn q3_while_one_client_has_the_card_all_others_on_all_nodes_hear_so() {
+    let (mut shop, card) = small_shop(true).await;
+    // Nobody is to run out of time here.
+    let patience = &mut Arc::get_mut(&mut shop.desk).unwrap().patience;
+    patience.message = Duration::from_secs(60);
+    patience.conversation = Duration::from_secs(60);
+    let other = desk(Ledger::open(&shop.file()).await.unwrap(), "two", true);
+    shop.voucher("GOLD", "alice", AMOUNT).await;
+    let hold = Arc::new(Barrier::new(2));
+    let plan = Plan {
+        hold: Some(hold.clone()),
+        ..Plan::default()
+    };
+    let phone = Phone::new(&card, "alice", "GOLD", plan);
+    let desk = shop.desk.clone();
+    let first = tokio::spawn(async move { converse(&desk, phone).await });
+    hold.wait().await;
+    for desk in [&shop.desk, &other, &shop.desk, &other] {
+        let plan = Plan {
+            no_activation: true,
+            ..Plan::default()
+        };
+        let phone = Phone::new(&card, "alice", "GOLD", plan);
+        assert_eq!(converse(desk, phone).await, Err(Reason::CardInUse));
+    }
+    hold.wait().await;
+    let first = first.await.unwrap().unwrap();
+    assert_eq!(first.ending, Ending::Credited);
+    assert_eq!(shop.audit_with(&[&shop.desk, &other]).await, (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
