@@ -13,9 +13,10 @@
 //! | the card is lost or broken | a person: [`Grounds::WithoutCard`] | only as credited |
 //!
 //! **Nothing is released that may have been on the card**: without the card a phone may still be about to
-//! commit it, and a card that has forgotten the record may have had the amount and spent it. The passenger
-//! is helped with another voucher, which somebody answers for. So, whatever people decide, no more has been
-//! on cards than the books say, as long as what is brought as seen was seen.
+//! commit it, and a card that has forgotten the record may have had the amount and spent it. The passenger is
+//! helped with another voucher; that one stands in the books like any other, with no name: who makes it has
+//! to say so in the reason of the settlement. So, whatever people decide, no more has been on cards than the
+//! books say, as long as what is brought as seen was seen.
 
 use desfire_ev1::purse::{Evidence, History, Intent, Settlement};
 
