@@ -302,6 +302,38 @@ async fn q8_from_one_address_only_its_share_and_a_message_that_is_too_long_is_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q8_a_peer_that_reads_no_answer_does_not_keep_its_place() {
+    let (shop, _) = shop(1).await;
+    let options = ["--connections", "1", "--message-ms", "1000"];
+    let server = Server::start(&shop.file(), &options);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address: std::net::SocketAddr = server.address.parse().unwrap();
+    let mut deaf = socket.connect(address).await.unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: t\r\n\r\n".repeat(100);
+    // Until the server does not take any more, because it cannot answer.
+    let pause = Duration::from_millis(300);
+    let mut taken = 0;
+    while let Ok(sent) = tokio::time::timeout(pause, deaf.write_all(requests.as_bytes())).await {
+        sent.unwrap();
+        taken += 1;
+        assert!(taken < 10_000, "it never stops");
+    }
+    let client = reqwest::Client::new();
+    let health = || async {
+        let answer = client.get(format!("http://{address}/health")).send().await;
+        answer.map(|answer| answer.status().as_u16())
+    };
+    assert_eq!(health().await.unwrap(), 503);
+    let until = Instant::now() + Duration::from_secs(10);
+    while health().await.ok() != Some(200) {
+        assert!(Instant::now() < until, "it has its place for ever");
+        tokio::time::sleep(pause).await;
+    }
+    drop(deaf);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_http_it_is_the_same_and_a_request_sent_twice_repeats_nothing() {
     let (shop, cards) = shop(1).await;
     let server = Server::start(&shop.file(), &[]);

@@ -32,7 +32,7 @@ Options:
                         proxy all have the proxy's: then no less than --connections, and the
                         proxy has to limit by address
   --per-account N       top-ups at once with one account [8]
-  --message-ms MS       how long a phone may take for a message [10000]
+  --message-ms MS       how long a phone may take for a message, and anybody to read an answer [10000]
   --conversation-ms MS  how long a conversation may take [30000]
   --grace SECONDS       how long to let conversations finish when stopped [10]
   --json                the log as JSON lines
