@@ -25,10 +25,17 @@ pub struct Limits {
 }
 
 /// Counts of something by its owner.
-struct Counts<K>(Mutex<HashMap<K, usize>>);
+pub(crate) struct Counts<K>(Mutex<HashMap<K, usize>>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
 
 impl<K: Eq + Hash + Clone> Counts<K> {
-    fn enter(self: &Arc<Self>, key: K, limit: usize) -> Option<Counted<K>> {
+    /// A place of this owner's, if there are fewer than `limit`.
+    pub(crate) fn enter(self: &Arc<Self>, key: K, limit: usize) -> Option<Counted<K>> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key.clone()).or_insert(0);
         if *count >= limit {
@@ -43,7 +50,7 @@ impl<K: Eq + Hash + Clone> Counts<K> {
 }
 
 /// A place that is taken.
-struct Counted<K: Eq + Hash> {
+pub(crate) struct Counted<K: Eq + Hash> {
     counts: Arc<Counts<K>>,
     key: K,
 }
@@ -104,8 +111,8 @@ impl Places {
         Self {
             limits,
             connections: Arc::new(Semaphore::new(limits.connections)),
-            addresses: Arc::new(Counts(Mutex::default())),
-            accounts: Arc::new(Counts(Mutex::default())),
+            addresses: Arc::default(),
+            accounts: Arc::default(),
         }
     }
 
