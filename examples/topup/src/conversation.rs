@@ -22,7 +22,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use desfire_ev1::purse::{Intent, Purse, PurseError, Refusal, Settlement, Stamp, Tap};
+use desfire_ev1::purse::{Evidence, Intent, Purse, PurseError, Refusal, Settlement, Stamp, Tap};
 use desfire_ev1::split::foretell;
 use desfire_ev1::wire::{Amount, CommMode, Status, Uid};
 use desfire_ev1::{Authenticated, Link as _, Machine as _, Procedure as _, RunError, Session};
@@ -33,8 +33,8 @@ use crate::desk::Desk;
 use crate::events::What;
 use crate::keys::{KeyHolder, KeyHolderError};
 use crate::ledger::{
-    Claim, Claimed, Find, FindAccount, FindVoucher, LedgerError, Offer, OpenTopUp, Pending,
-    Reserve, Reserved, Settle, Unclaim, fingerprint, now_ms,
+    Claim, Claimed, Find, FindAccount, FindVoucher, Finding, Kind, LedgerError, Offer, OpenTopUp,
+    Pending, Reserve, Reserved, Settle, Unclaim, fingerprint, now_ms,
 };
 use crate::link::{LinkError, PhoneLink, Pipe};
 use crate::message::{Ending, Finished, Hello, Reason, Step};
@@ -314,17 +314,21 @@ async fn settle_open<K: KeyHolder, P: Pipe>(
         Ok(intent) => intent,
         Err(error) => {
             error!(tx = open.tx, %error, "the intent in the books is damaged");
-            return Err(
-                not_told(desk, open, "the intent in the books is damaged".to_owned()).await,
-            );
+            return Err(not_told(
+                desk,
+                open,
+                Kind::Unclear,
+                "the intent in the books is damaged",
+            )
+            .await);
         }
     };
     let credited = match tap.settle(&intent).run_async(link).await {
         Ok(Settlement::Paid) => true,
         Ok(Settlement::NotPaid) => false,
         Ok(Settlement::TooLate) => {
-            let said = "the card has forgotten what became of it".to_owned();
-            return Err(not_told(desk, open, said).await);
+            let said = "the card has forgotten what became of it";
+            return Err(not_told(desk, open, Kind::Forgotten, said).await);
         }
         Err(error) => return Err(not_served(desk, Some(open), error).await),
     };
@@ -470,11 +474,12 @@ fn before_money(error: RunError<LinkError>) -> Reason {
 }
 
 /// The card does not settle what is open: the service desk has to, and finds in the books why.
-async fn not_told<K>(desk: &Desk<K>, open: &OpenTopUp, said: String) -> Reason {
+async fn not_told<K>(desk: &Desk<K>, open: &OpenTopUp, kind: Kind, said: impl ToString) -> Reason {
+    let said = said.to_string();
     warn!(tx = open.tx, said, "a person must settle this");
     let find = Find {
         tx: open.tx,
-        said,
+        finding: Finding { kind, said },
         now: now_ms(),
     };
     if let Err(error) = desk.ledger.perform(find).await {
@@ -491,13 +496,30 @@ async fn not_served<K>(
 ) -> Reason {
     match (open, &error) {
         (Some(open), PurseError::Evidence(evidence)) => {
-            not_told(desk, open, evidence.to_string()).await
+            not_told(desk, open, kind(open, *evidence), evidence).await
         }
         (Some(open), PurseError::Refused(Refusal::OtherPurse)) => {
-            not_told(desk, open, Refusal::OtherPurse.to_string()).await
+            not_told(desk, open, Kind::Unclear, Refusal::OtherPurse).await
         }
         _ => in_purse(error),
     }
+}
+
+/// What a person may do about it.
+///
+/// That value and records disagree is not enough for half a credit: a phone can commit all of it, and
+/// afterwards half of a debit, which lowers the value first; or leave it pending until another terminal
+/// commits it with its own, which leaves the value above the record. Only what half of this credit leaves
+/// behind, to the cent, is worth no more than before it.
+fn kind(open: &OpenTopUp, evidence: Evidence) -> Kind {
+    let Evidence::Disagree { value, recorded } = evidence else {
+        return Kind::Unclear;
+    };
+    let half = Intent::from_bytes(&open.intent).is_ok_and(|intent| {
+        let (before, after) = (intent.before().balance, intent.record().balance);
+        (value, recorded) == (before.get(), after.get())
+    });
+    if half { Kind::Half } else { Kind::Unclear }
 }
 
 fn in_purse(error: PurseError<LinkError>) -> Reason {

@@ -5,14 +5,18 @@
 //! waits for him.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::limits::{Counted, Counts};
+
 /// The most events that wait for a watcher.
 const BACKLOG: usize = 64;
+/// The most tickets and watchers of one account, together.
+const MAX_WATCHERS: usize = 4;
 /// The most tickets that are out.
 const MAX_TICKETS: usize = 1024;
 /// How long a ticket is good.
@@ -61,15 +65,23 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub struct Event {
     /// The account.
-    pub account: std::sync::Arc<str>,
+    pub account: Arc<str>,
     /// What has happened.
     pub what: What,
+}
+
+/// Somebody who may watch an account, and has one of its places until this is dropped.
+pub struct Watcher {
+    /// The account.
+    pub account: Arc<str>,
+    _place: Counted<Arc<str>>,
 }
 
 /// Where events go.
 pub struct Events {
     out: broadcast::Sender<Event>,
-    tickets: Mutex<HashMap<String, (String, Instant)>>,
+    tickets: Mutex<HashMap<String, (Watcher, Instant)>>,
+    watchers: Arc<Counts<Arc<str>>>,
 }
 
 impl Default for Events {
@@ -77,13 +89,14 @@ impl Default for Events {
         Self {
             out: broadcast::channel(BACKLOG).0,
             tickets: Mutex::default(),
+            watchers: Arc::default(),
         }
     }
 }
 
 impl Events {
     /// Tells whoever watches.
-    pub fn tell(&self, account: &std::sync::Arc<str>, what: What) {
+    pub fn tell(&self, account: &Arc<str>, what: What) {
         // Nobody watching is no error, and the usual case.
         if self.out.receiver_count() > 0 {
             let account = account.clone();
@@ -98,21 +111,53 @@ impl Events {
 
     /// Remembers a ticket with which `account` may be watched once: a browser cannot put a token into
     /// the head of an event stream's request, and a token in an address would end up in logs. Whether
-    /// there was room.
-    pub fn issue_ticket(&self, ticket: String, account: String) -> bool {
+    /// there was room: for another ticket, and for this account's.
+    pub fn issue_ticket(&self, ticket: String, account: &str) -> bool {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         tickets.retain(|_, (_, issued)| issued.elapsed() < TICKET_LIFE);
         if tickets.len() >= MAX_TICKETS {
             return false;
         }
-        tickets.insert(ticket, (account, Instant::now()));
+        let account: Arc<str> = account.into();
+        let Some(place) = self.watchers.enter(account.clone(), MAX_WATCHERS) else {
+            return false;
+        };
+        let watcher = Watcher {
+            account,
+            _place: place,
+        };
+        tickets.insert(ticket, (watcher, Instant::now()));
         true
     }
 
-    /// The account of a ticket, which is used up by this.
-    pub fn take_ticket(&self, ticket: &str) -> Option<String> {
+    /// Whoever has this ticket, which is used up by this.
+    pub fn take_ticket(&self, ticket: &str) -> Option<Watcher> {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        let (account, issued) = tickets.remove(ticket)?;
-        (issued.elapsed() < TICKET_LIFE).then_some(account)
+        let (watcher, issued) = tickets.remove(ticket)?;
+        (issued.elapsed() < TICKET_LIFE).then_some(watcher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn one_account_has_four_tickets_and_watchers_together_and_others_have_theirs() {
+        let events = Events::default();
+        let issue = |ticket: &str, account| events.issue_ticket(ticket.to_owned(), account);
+        for ticket in ["a", "b", "c", "d"] {
+            assert!(issue(ticket, "alice"));
+        }
+        assert!(!issue("e", "alice"));
+        assert!(issue("f", "bob"));
+        let watcher = events.take_ticket("a").unwrap();
+        assert_eq!(&*watcher.account, "alice");
+        assert!(events.take_ticket("a").is_none());
+        assert!(!issue("e", "alice"));
+        drop(watcher);
+        assert!(issue("e", "alice"));
+        assert!(!issue("g", "alice"));
     }
 }

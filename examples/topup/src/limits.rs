@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,18 +16,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Limits {
     /// Connections at once, phones and browsers.
     pub connections: usize,
-    /// Connections at once from one address. Many phones may share one address of their mobile
-    /// network: this is against a flood, and not small.
+    /// Connections at once from one address, or one /64 of IPv6. Many phones may share one address of
+    /// their mobile network: this is against a flood, and not small. Behind a proxy all have the proxy's
+    /// address: then it has to be no less than `connections`, and the proxy has to limit.
     pub per_address: usize,
     /// Conversations at once of one account.
     pub per_account: usize,
 }
 
 /// Counts of something by its owner.
-struct Counts<K>(Mutex<HashMap<K, usize>>);
+pub(crate) struct Counts<K>(Mutex<HashMap<K, usize>>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
 
 impl<K: Eq + Hash + Clone> Counts<K> {
-    fn enter(self: &Arc<Self>, key: K, limit: usize) -> Option<Counted<K>> {
+    /// A place of this owner's, if there are fewer than `limit`.
+    pub(crate) fn enter(self: &Arc<Self>, key: K, limit: usize) -> Option<Counted<K>> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key.clone()).or_insert(0);
         if *count >= limit {
@@ -42,7 +50,7 @@ impl<K: Eq + Hash + Clone> Counts<K> {
 }
 
 /// A place that is taken.
-struct Counted<K: Eq + Hash> {
+pub(crate) struct Counted<K: Eq + Hash> {
     counts: Arc<Counts<K>>,
     key: K,
 }
@@ -56,6 +64,15 @@ impl<K: Eq + Hash> Drop for Counted<K> {
                 counts.remove(&self.key);
             }
         }
+    }
+}
+
+/// Whose share a connection is counted to: a line of IPv6 has a whole /64 of addresses, and can take a new
+/// one for each connection.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -94,8 +111,8 @@ impl Places {
         Self {
             limits,
             connections: Arc::new(Semaphore::new(limits.connections)),
-            addresses: Arc::new(Counts(Mutex::default())),
-            accounts: Arc::new(Counts(Mutex::default())),
+            addresses: Arc::default(),
+            accounts: Arc::default(),
         }
     }
 
@@ -104,7 +121,7 @@ impl Places {
     /// # Errors
     /// [`Full`].
     pub fn enter(&self, peer: IpAddr) -> Result<Place, Full> {
-        let address = self.addresses.enter(peer, self.limits.per_address);
+        let address = self.addresses.enter(network(peer), self.limits.per_address);
         let address = address.ok_or(Full::Address)?;
         let server = self.connections.clone().try_acquire_owned();
         Ok(Place {
@@ -126,6 +143,22 @@ impl Places {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_line_of_ipv6_has_one_share_and_a_mapped_address_is_the_ipv4_one() {
+        let places = Places::new(Limits {
+            connections: 10,
+            per_address: 1,
+            per_account: 1,
+        });
+        let enter = |text: &str| places.enter(text.parse().unwrap());
+        let _first = enter("2001:db8:0:1::1").unwrap();
+        assert_eq!(enter("2001:db8:0:1:ffff::2").err(), Some(Full::Address));
+        let _other = enter("2001:db8:0:2::1").unwrap();
+        let _mapped = enter("::ffff:10.0.0.1").unwrap();
+        assert_eq!(enter("10.0.0.1").err(), Some(Full::Address));
+        assert!(enter("10.0.0.2").is_ok());
+    }
 
     #[test]
     fn places_are_limited_and_come_back() {

@@ -7,16 +7,22 @@
 //! | what has happened | what it takes | then |
 //! |---|---|---|
 //! | the card was used more than four times elsewhere before the next tap | what another terminal has seen on the card: [`Grounds::Seen`] | the record decides |
-//! | the same, and nobody has the record; half a credit was committed | a tap in which the card has proved that it cannot tell, and a person: [`Grounds::Tapped`] | the person decides; a card whose value and records disagree is exchanged |
+//! | the same, and nobody has the record | a tap in which the card has proved that it cannot tell, and a person: [`Grounds::Tapped`] | only as credited |
+//! | half a credit was committed: the record, and not the amount | the same | the person decides; the card is exchanged |
+//! | value and records disagree in another way | the same | only as credited; the card is exchanged |
 //! | the card is lost or broken | a person: [`Grounds::WithoutCard`] | only as credited |
 //!
-//! **Without the card nothing is released**: it may have the amount, or a phone may still be about to
-//! commit it. The passenger is helped with another voucher, which somebody answers for. So, whatever
-//! people decide, no more is on cards than the books say.
+//! **Nothing is released that may have been on the card**: without the card a phone may still be about to
+//! commit it, and a card that has forgotten the record may have had the amount and spent it. The passenger is
+//! helped with another voucher; that one stands in the books like any other, with no name: who makes it has
+//! to say so in the reason of the settlement. So, whatever people decide, no more has been on cards than the
+//! books say, as long as what is brought as seen was seen.
 
 use desfire_ev1::purse::{Evidence, History, Intent, Settlement};
 
-use crate::ledger::{ByHand, Ledger, LedgerError, ListWaiting, SettleByHand, Waiting, now_ms};
+use crate::ledger::{
+    ByHand, Kind, Ledger, LedgerError, ListWaiting, SettleByHand, Waiting, now_ms,
+};
 
 /// What a settlement by hand rests on.
 #[derive(Clone, Debug)]
@@ -28,7 +34,7 @@ pub enum Grounds {
     Seen(Box<Intent>),
     /// The card was tapped and has proved that it cannot tell; the decision is a person's.
     Tapped {
-        /// Whether the card is taken to have it.
+        /// Whether the card is taken to have it; if not, the finding must be [`Kind::Half`].
         credited: bool,
     },
     /// There is no card to ask, so that it is taken to have it.
@@ -50,11 +56,19 @@ pub enum ServiceError {
     /// Somebody has to answer for it.
     #[error("a settlement by hand needs a name and a reason")]
     Anonymous,
+    /// What is written there could pass for another line of the trail.
+    #[error("a name and a reason are one line, without control characters")]
+    Control,
     /// The card can still tell, or has not been asked.
     #[error(
         "the card has not said that it cannot tell: tap it first, or settle it without the card"
     )]
     NotTapped,
+    /// To release it could make the amount good twice.
+    #[error(
+        "the card may have had the amount: release it by what another terminal has seen, or settle it as credited, and help with another voucher"
+    )]
+    MayHaveIt,
     /// It is of another card, or of another moment.
     #[error(
         "this intent is of another purse, or does not name the record of that number as the one before it"
@@ -102,6 +116,9 @@ pub async fn settle(
     if who.trim().is_empty() || why.trim().is_empty() {
         return Err(ServiceError::Anonymous);
     }
+    if who.chars().chain(why.chars()).any(char::is_control) {
+        return Err(ServiceError::Control);
+    }
     let all = ledger.perform(ListWaiting).await?;
     let waiting = all.iter().find(|waiting| waiting.tx == tx);
     let waiting = waiting.ok_or(ServiceError::NotOpen)?;
@@ -121,7 +138,10 @@ pub async fn settle(
         }
         Grounds::Tapped { credited } => {
             let found = waiting.found.as_ref().ok_or(ServiceError::NotTapped)?;
-            (*credited, format!("a tap: {found}"))
+            if !credited && found.kind != Kind::Half {
+                return Err(ServiceError::MayHaveIt);
+            }
+            (*credited, format!("a tap: {}", found.said))
         }
         Grounds::WithoutCard => (true, "without the card".to_owned()),
     };

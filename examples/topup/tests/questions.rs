@@ -10,16 +10,19 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use desfire_ev1::purse::Intent;
 use desfire_ev1::wire::Uid;
 use desfire_ev1::{Authenticated, Session, Unauthenticated};
-use support::{Phone, Plan, START, SharedCard, Shop, converse, desk, desk_with, lock, uid};
+use support::{Phone, Plan, Relay, START, SharedCard, Shop, converse, desk, desk_with, lock, uid};
+use tokio::sync::Barrier;
 use topup::card::Layout;
 use topup::keys::{KeyHolder, KeyHolderError};
 use topup::ledger::{
-    Claim, Claimed, Ledger, ListWaiting, ReadTrail, Reserve, Reserved, Waiting, fingerprint, now_ms,
+    Claim, Claimed, Kind, Ledger, ListWaiting, ReadTrail, Reserve, Reserved, Waiting, fingerprint,
+    now_ms,
 };
 use topup::link::{PhoneLink, Pipe};
 use topup::message::{Ending, Reason};
@@ -194,6 +197,38 @@ async fn q3_of_several_clients_that_claim_one_card_at_once_one_gets_it_and_the_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn q3_while_one_client_has_the_card_all_others_on_all_nodes_hear_so() {
+    let (mut shop, card) = small_shop(true).await;
+    // Nobody is to run out of time here.
+    let patience = &mut Arc::get_mut(&mut shop.desk).unwrap().patience;
+    patience.message = Duration::from_secs(60);
+    patience.conversation = Duration::from_secs(60);
+    let other = desk(Ledger::open(&shop.file()).await.unwrap(), "two", true);
+    shop.voucher("GOLD", "alice", AMOUNT).await;
+    let hold = Arc::new(Barrier::new(2));
+    let plan = Plan {
+        hold: Some(hold.clone()),
+        ..Plan::default()
+    };
+    let phone = Phone::new(&card, "alice", "GOLD", plan);
+    let desk = shop.desk.clone();
+    let first = tokio::spawn(async move { converse(&desk, phone).await });
+    hold.wait().await;
+    for desk in [&shop.desk, &other, &shop.desk, &other] {
+        let plan = Plan {
+            no_activation: true,
+            ..Plan::default()
+        };
+        let phone = Phone::new(&card, "alice", "GOLD", plan);
+        assert_eq!(converse(desk, phone).await, Err(Reason::CardInUse));
+    }
+    hold.wait().await;
+    let first = first.await.unwrap().unwrap();
+    assert_eq!(first.ending, Ending::Credited);
+    assert_eq!(shop.audit_with(&[&shop.desk, &other]).await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn q4_one_voucher_used_at_once_by_many_users_and_on_two_nodes_is_spent_once() {
     let shop = Shop::in_sqlite(true).await;
     let other = desk(Ledger::open(&shop.file()).await.unwrap(), "two", true);
@@ -287,7 +322,9 @@ async fn q5_what_the_card_has_forgotten_a_person_settles_by_what_a_machine_has_s
         let [open] = open.as_slice() else {
             panic!("{open:?}");
         };
-        assert!(open.found.as_ref().unwrap().contains("forgotten"));
+        let found = open.found.as_ref().unwrap();
+        assert_eq!(found.kind, Kind::Forgotten);
+        assert!(found.said.contains("forgotten"));
 
         let ledger = &shop.desk.ledger;
         let by = |seen: &Intent| Grounds::Seen(Box::new(*seen));
@@ -300,6 +337,11 @@ async fn q5_what_the_card_has_forgotten_a_person_settles_by_what_a_machine_has_s
         }
         let refused = settle(ledger, open.tx, &telling, " ", "a letter").await;
         assert!(matches!(refused, Err(ServiceError::Anonymous)));
+        // What could be taken for a line of the trail.
+        for (who, why) in [("Jo\n1 by Al", "a letter"), ("Jo", "a\x1b[1A letter")] {
+            let refused = settle(ledger, open.tx, &telling, who, why).await;
+            assert!(matches!(refused, Err(ServiceError::Control)));
+        }
         assert_eq!(waiting(&shop).await.len(), 1);
 
         let settled = settle(ledger, open.tx, &telling, "Jo", "a letter").await;
@@ -326,6 +368,30 @@ async fn q5_what_the_card_has_forgotten_a_person_settles_by_what_a_machine_has_s
     }
 }
 
+/// Whoever commits the top-up, rides until the card has forgotten it and brings the card to the desk must
+/// not get the voucher back as well.
+#[tokio::test]
+async fn q5_what_the_card_has_forgotten_is_not_released_because_a_person_says_so() {
+    for done in [false, true] {
+        let (shop, card) = small_shop(true).await;
+        let other = shop.card(2, "alice").await;
+        shop.voucher("GOLD", "alice", AMOUNT).await;
+        forgotten(&shop, &card, "GOLD", done).await;
+        assert_eq!(shop.honest(&card, "alice", "").await, Err(Reason::Desk));
+        let tx = waiting(&shop).await[0].tx;
+        let tapped = |credited| Grounds::Tapped { credited };
+        let ledger = &shop.desk.ledger;
+        let refused = settle(ledger, tx, &tapped(false), "Jo", "a hunch").await;
+        assert!(matches!(refused, Err(ServiceError::MayHaveIt)));
+        assert_eq!(waiting(&shop).await.len(), 1);
+        let settled = settle(ledger, tx, &tapped(true), "Jo", "a hunch").await;
+        assert!(settled.unwrap());
+        let spent = shop.honest(&other, "alice", "GOLD").await;
+        assert_eq!(spent, Err(Reason::Spent));
+        assert!(balance(&shop, &card) <= START + AMOUNT - 6);
+    }
+}
+
 #[tokio::test]
 async fn q5_half_a_credit_is_settled_by_a_person_after_a_tap_and_the_voucher_is_good_again() {
     let (shop, card) = small_shop(true).await;
@@ -347,7 +413,8 @@ async fn q5_half_a_credit_is_settled_by_a_person_after_a_tap_and_the_voucher_is_
     assert!(matches!(refused, Err(ServiceError::NotTapped)));
     assert_eq!(shop.honest(&card, "alice", "").await, Err(Reason::Desk));
     let found = waiting(&shop).await[0].found.clone().unwrap();
-    assert!(found.contains("its newest record says"), "{found}");
+    assert_eq!(found.kind, Kind::Half);
+    assert!(found.said.contains("its newest record says"), "{found:?}");
     let settled = settle(ledger, tx, &released, "Jo", "half").await;
     assert!(!settled.unwrap());
     assert_eq!(shop.audit().await, (0, 1));
@@ -357,6 +424,54 @@ async fn q5_half_a_credit_is_settled_by_a_person_after_a_tap_and_the_voucher_is_
         (Ending::Credited, START + AMOUNT)
     );
     assert_eq!(shop.audit().await, (0, 1));
+}
+
+/// All of a credit is committed, and then half of a fare; or it is left pending, and a machine that a relay
+/// keeps the selection from commits it with its fare. Both look like half a credit, and the amount is there.
+#[tokio::test]
+async fn q5_a_value_that_disagrees_in_another_way_than_half_a_credit_is_not_released() {
+    for pending in [false, true] {
+        let (shop, card) = small_shop(true).await;
+        shop.voucher("GOLD", "alice", AMOUNT).await;
+        let plan = Plan {
+            break_after_playing: Some(2),
+            withhold_frame: pending.then_some(COMMIT),
+            ..Plan::default()
+        };
+        let lost = shop
+            .converse(Phone::new(&card, "alice", "GOLD", plan))
+            .await;
+        assert!(lost.is_err());
+        if !pending {
+            card.lock().unwrap().activate();
+        }
+        let relay = Relay {
+            keep_selection_back: pending,
+            commit_half: !pending,
+        };
+        let (intent, done) = shop.relayed_ride(&card, 3, relay);
+        assert_eq!(done, pending);
+        let value = balance(&shop, &card);
+        assert_eq!(value, START + AMOUNT - 3);
+        let (_, records) = support::read(&card.lock().unwrap(), &shop.desk.layout);
+        let recorded = records.last().unwrap().balance.get();
+        let expected = if pending {
+            intent.record().balance.get()
+        } else {
+            START + AMOUNT
+        };
+        assert_eq!((recorded, recorded < value), (expected, pending));
+
+        assert_eq!(shop.honest(&card, "alice", "").await, Err(Reason::Desk));
+        let open = &waiting(&shop).await[0];
+        assert_eq!(open.found.as_ref().unwrap().kind, Kind::Unclear);
+        let tapped = |credited| Grounds::Tapped { credited };
+        let ledger = &shop.desk.ledger;
+        let refused = settle(ledger, open.tx, &tapped(false), "Jo", "half").await;
+        assert!(matches!(refused, Err(ServiceError::MayHaveIt)));
+        let settled = settle(ledger, open.tx, &tapped(true), "Jo", "exchanged").await;
+        assert!(settled.unwrap());
+    }
 }
 
 #[tokio::test]

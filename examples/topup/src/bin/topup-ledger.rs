@@ -1,5 +1,6 @@
 //! Accounts, cards and vouchers.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use desfire_ev1::purse::{INTENT_LEN, Intent};
@@ -21,8 +22,8 @@ Commands:
   account NAME          a new account; prints its token, once
   card ACCOUNT UID      registers a card (14 hexadecimal digits) for an account
   issue ACCOUNT UID FILE
-                        makes a software card with the demonstration keys, keeps it in FILE, and
-                        registers it
+                        makes a software card with the demonstration keys, keeps it in FILE, which
+                        must not be there yet, and registers it
   voucher ACCOUNT CENTS a new voucher for an account; prints its code, once
   books                 what was issued, what is on cards, what waits for its card
 
@@ -32,8 +33,10 @@ For the service desk:
   settle NUMBER --seen INTENT
                         settles one by what another terminal saw: its intent, in hexadecimal
                         digits, that names the record of this number as the one before it
-  settle NUMBER credited|released
+  settle NUMBER credited
                         as the one who is named decides, if a tap has shown that the card cannot tell
+  settle NUMBER released
+                        only if the tap has shown half a credit, the record without the amount
   settle NUMBER credited --without-card
                         if there is no card to tap: it is taken to have the amount
   trail                 what was settled by hand, by whom, why, and on what grounds
@@ -99,7 +102,10 @@ async fn run(options: &Options) -> Result<(), CardError> {
         ["issue", account, number, file] => {
             let uid = uid(number)?;
             let card = IssuerKeys::for_demonstration().issue(&Layout::new()?, uid, 0)?;
-            std::fs::write(file, card.save())?;
+            // Never over another card: that one is money.
+            let mut new = std::fs::File::create_new(file)
+                .map_err(|error| format!("cannot make {file}: {error}"))?;
+            new.write_all(&card.save())?;
             let account = account.to_owned();
             ledger.perform(AddCard { uid, account }).await?;
         }
@@ -145,7 +151,9 @@ async fn run(options: &Options) -> Result<(), CardError> {
                     waiting.account,
                     money(waiting.amount),
                     moment(waiting.begun),
-                    waiting.found.as_deref().unwrap_or("tap the card"),
+                    waiting
+                        .found
+                        .map_or("tap the card".to_owned(), |found| found.said),
                 );
             }
         }
@@ -166,7 +174,7 @@ async fn run(options: &Options) -> Result<(), CardError> {
         ["trail"] => {
             for trace in ledger.perform(ReadTrail).await? {
                 println!(
-                    "{} {} card {}, {}, {} by {} because {:?}; grounds: {}",
+                    "{} {} card {}, {}, {} by {:?} because {:?}; grounds: {}",
                     moment(trace.at),
                     trace.tx,
                     trace.uid,

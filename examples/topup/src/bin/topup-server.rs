@@ -28,9 +28,11 @@ Options:
   --load-token          puts the key of TOPUP_CREDIT_KEY (or --demo-keys) into the token, and ends
   --pass-through        every frame in a message of its own
   --connections N       connections at once [8192]
-  --per-address N       connections at once from one address [1024]
+  --per-address N       connections at once from one address, or one /64 of IPv6 [1024]; behind a
+                        proxy all have the proxy's: then no less than --connections, and the
+                        proxy has to limit by address
   --per-account N       top-ups at once with one account [8]
-  --message-ms MS       how long a phone may take for a message [10000]
+  --message-ms MS       how long a phone may take for a message, and anybody to read an answer [10000]
   --conversation-ms MS  how long a conversation may take [30000]
   --grace SECONDS       how long to let conversations finish when stopped [10]
   --json                the log as JSON lines

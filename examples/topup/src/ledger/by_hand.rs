@@ -1,12 +1,52 @@
 //! What a person settles at the service desk, because the card does not tell any more.
 //!
 //! Nothing of it is forgotten: every settlement by hand stands in the books with who, why and on what
-//! grounds, and none is ever changed.
+//! grounds, and nothing here changes one.
 
 use desfire_ev1::wire::Uid;
 
 use super::operations::amount;
 use super::{LedgerError, Operation, Row, Sql, Value};
+
+/// What kind of reason keeps a card from settling a top-up, which decides what a person may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its log has no record old enough: the amount may have been on the card, and may be spent.
+    Forgotten,
+    /// It has the top-up's record, and the value from before it: the record was committed without the
+    /// amount.
+    Half,
+    /// Anything else; the amount may be on the card.
+    Unclear,
+}
+
+impl Kind {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Forgotten => "forgotten",
+            Self::Half => "half",
+            Self::Unclear => "unclear",
+        }
+    }
+
+    /// The database has no others; if it had, least would be allowed.
+    fn from_text(text: &str) -> Self {
+        match text {
+            "forgotten" => Self::Forgotten,
+            "half" => Self::Half,
+            _ => Self::Unclear,
+        }
+    }
+}
+
+/// Why a card could not settle a top-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What a person may do about it.
+    pub kind: Kind,
+    /// What is the matter, in words.
+    pub said: String,
+}
 
 /// What a card has proved that it cannot settle: the grounds for doing so by hand.
 ///
@@ -16,8 +56,8 @@ use super::{LedgerError, Operation, Row, Sql, Value};
 pub struct Find {
     /// The top-up that is open.
     pub tx: i64,
-    /// What is the matter, in words.
-    pub said: String,
+    /// Why the card could not settle it.
+    pub finding: Finding,
     /// Now, in milliseconds since 1970.
     pub now: i64,
 }
@@ -26,10 +66,16 @@ impl Operation for Find {
     type Output = ();
 
     async fn run<S: Sql>(&self, sql: &mut S) -> Result<(), LedgerError> {
-        let params = [self.tx.into(), self.said.as_str().into(), self.now.into()];
+        let params = [
+            self.tx.into(),
+            self.finding.kind.text().into(),
+            self.finding.said.as_str().into(),
+            self.now.into(),
+        ];
         sql.query(
-            "INSERT INTO findings (tx, said, at) VALUES ($1, $2, $3)
-             ON CONFLICT (tx) DO UPDATE SET said = excluded.said, at = excluded.at RETURNING tx",
+            "INSERT INTO found (tx, kind, said, at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tx) DO UPDATE
+                SET kind = excluded.kind, said = excluded.said, at = excluded.at RETURNING tx",
             &params,
         )
         .await?;
@@ -58,7 +104,7 @@ pub struct Waiting {
     /// What was to be done to the purse.
     pub intent: Vec<u8>,
     /// Why the card cannot settle it, if it has been asked and could not: see [`Find`].
-    pub found: Option<String>,
+    pub found: Option<Finding>,
 }
 
 impl Operation for ListWaiting {
@@ -68,15 +114,19 @@ impl Operation for ListWaiting {
         let rows = sql
             .query(
                 "SELECT topups.tx, topups.card, cards.account, topups.amount, topups.begun,
-                    topups.intent, COALESCE(findings.said, '')
+                    topups.intent, COALESCE(found.kind, ''), COALESCE(found.said, '')
                  FROM topups JOIN cards ON cards.uid = topups.card
-                    LEFT JOIN findings ON findings.tx = topups.tx
+                    LEFT JOIN found ON found.tx = topups.tx
                  WHERE topups.state = 'reserved' ORDER BY topups.begun, topups.tx",
                 &[],
             )
             .await?;
         let waiting = |row: &Row| {
-            let found = row.text(6)?;
+            let (kind, said) = (row.text(6)?, row.text(7)?);
+            let found = (!kind.is_empty()).then(|| Finding {
+                kind: Kind::from_text(kind),
+                said: said.to_owned(),
+            });
             Ok(Waiting {
                 tx: row.int(0)?,
                 uid: row.uid(1)?,
@@ -84,7 +134,7 @@ impl Operation for ListWaiting {
                 amount: amount(row, 3)?,
                 begun: row.int(4)?,
                 intent: row.bytes(5)?.to_vec(),
-                found: (!found.is_empty()).then(|| found.to_owned()),
+                found,
             })
         };
         rows.iter().map(waiting).collect()

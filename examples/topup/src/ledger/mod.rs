@@ -39,7 +39,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use desfire_ev1::wire::Uid;
 use sha2::{Digest as _, Sha256};
 
-pub use by_hand::{ByHand, Find, ListWaiting, ReadTrail, SettleByHand, Trace, Waiting};
+pub use by_hand::{
+    ByHand, Find, Finding, Kind, ListWaiting, ReadTrail, SettleByHand, Trace, Waiting,
+};
 pub use operations::{
     AddAccount, AddCard, AddVoucher, Books, Claim, Claimed, FindAccount, FindVoucher, Forget,
     ListTopUps, Offer, OpenTopUp, Pending, ReadBooks, Reserve, Reserved, Settle, Settled, State,

@@ -29,12 +29,14 @@ pub(super) const SCHEMA: &[&str] = &[
         amount BIGINT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('reserved', 'credited', 'released')),
         begun BIGINT NOT NULL)",
-    // Why a card could not settle a top-up, as it was found last.
-    "CREATE TABLE IF NOT EXISTS findings (
+    // Why a card could not settle a top-up, as it was found last. Older books have a table `findings`,
+    // without the kind: nothing is released on the strength of that, and the next tap fills this one.
+    "CREATE TABLE IF NOT EXISTS found (
         tx BIGINT PRIMARY KEY REFERENCES topups(tx),
+        kind TEXT NOT NULL CHECK (kind IN ('forgotten', 'half', 'unclear')),
         said TEXT NOT NULL,
         at BIGINT NOT NULL)",
-    // What people have settled. Nothing here is ever changed.
+    // What people have settled. No operation changes anything in there.
     "CREATE TABLE IF NOT EXISTS settlements (
         tx BIGINT PRIMARY KEY REFERENCES topups(tx),
         state TEXT NOT NULL,

@@ -1,6 +1,7 @@
 //! The books in PostgreSQL, for several server nodes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::types::{ToSql, Type};
@@ -11,6 +12,17 @@ use super::{LedgerError, Operation, PATIENCE, Row, Sql, Value, fingerprint};
 
 /// Connections per node.
 const CONNECTIONS: usize = 16;
+/// How long the database lets a statement of ours wait or work, and a transaction of ours lie idle, in
+/// milliseconds. The first two are below [`PATIENCE`]: a caller that gives up leaves a rollback behind the
+/// statement that blocks, on a connection that goes to the next caller; so the database has to end it
+/// first. The third frees the rows of a node that hangs.
+const BOUNDS: &str =
+    "-c lock_timeout=2000 -c statement_timeout=4000 -c idle_in_transaction_session_timeout=10000";
+/// How long what was sent may stay unacknowledged, before the connection counts as broken.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// How long a connection may be silent before it is asked for a sign of life, and how often then.
+const SILENCE: Duration = Duration::from_secs(15);
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 pub(super) struct Postgres {
@@ -21,7 +33,16 @@ pub(super) struct Postgres {
 impl Postgres {
     pub(super) async fn open(url: &str) -> Result<Self, LedgerError> {
         let mut config: Config = url.parse().map_err(LedgerError::unavailable)?;
-        config.connect_timeout(PATIENCE);
+        // Of an option that is there twice the last one holds.
+        let options = [config.get_options().unwrap_or_default(), BOUNDS].join(" ");
+        config
+            .options(options.trim_start())
+            .connect_timeout(PATIENCE)
+            .tcp_user_timeout(UNACKNOWLEDGED)
+            .keepalives(true)
+            .keepalives_idle(SILENCE)
+            .keepalives_interval(SIGN_OF_LIFE)
+            .keepalives_retries(3);
         let manager = Manager::from_config(
             config.clone(),
             NoTls,

@@ -25,6 +25,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::Visitor;
@@ -39,6 +40,8 @@ use crate::message::{MAX_MESSAGE, MAX_TOKEN};
 pub(super) const CONVERSATION: HeaderName = HeaderName::from_static("topup-conversation");
 /// A WebSocket's buffers: messages are short.
 const SOCKET_BUFFER: usize = 512;
+/// How long an event stream goes on; a page that is still open asks for another.
+const WATCHING: Duration = Duration::from_secs(600);
 /// How often an event stream shows that it is alive.
 const ALIVE: Duration = Duration::from_secs(15);
 
@@ -283,7 +286,7 @@ async fn watch<K: KeyHolder>(State(doors): State<Doors<K>>, headers: HeaderMap) 
         Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
     match random_name() {
-        Some(ticket) if doors.desk.events.issue_ticket(ticket.clone(), account) => {
+        Some(ticket) if doors.desk.events.issue_ticket(ticket.clone(), &account) => {
             ticket.into_response()
         }
         _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -295,30 +298,35 @@ async fn events<K: KeyHolder>(
     Extension(visitor): Extension<Visitor>,
     Path(ticket): Path<String>,
 ) -> Response {
-    let Some(account) = doors.desk.events.take_ticket(&ticket) else {
+    let Some(watcher) = doors.desk.events.take_ticket(&ticket) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
     let watched = doors.desk.events.watch();
     let stop = doors.desk.stop.clone();
-    let state = (watched, account, stop, visitor);
-    let happening = stream::unfold(state, |(mut watched, account, stop, visitor)| async move {
-        loop {
-            let event = tokio::select! {
-                () = stop.cancelled() => return None,
-                event = watched.recv() => event,
-            };
-            match event {
-                Ok(event) if *event.account == *account => {
-                    let json = serde_json::to_string(&event.what).ok()?;
-                    let shown = Ok::<_, Infallible>(Event::default().data(json));
-                    return Some((shown, (watched, account, stop, visitor)));
+    let until = Instant::now() + WATCHING;
+    let state = (watched, watcher, stop, visitor);
+    let happening = stream::unfold(
+        state,
+        move |(mut watched, watcher, stop, visitor)| async move {
+            loop {
+                let event = tokio::select! {
+                    () = stop.cancelled() => return None,
+                    () = sleep_until(until) => return None,
+                    event = watched.recv() => event,
+                };
+                match event {
+                    Ok(event) if event.account == watcher.account => {
+                        let json = serde_json::to_string(&event.what).ok()?;
+                        let shown = Ok::<_, Infallible>(Event::default().data(json));
+                        return Some((shown, (watched, watcher, stop, visitor)));
+                    }
+                    // Somebody else's, or missed.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
                 }
-                // Somebody else's, or missed.
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
             }
-        }
-    });
+        },
+    );
     Sse::new(happening)
         .keep_alive(KeepAlive::new().interval(ALIVE))
         .into_response()

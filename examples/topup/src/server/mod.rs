@@ -4,12 +4,13 @@
 //! know: cards, books.
 //!
 //! Memory is bounded: so many connections and no more, each with one small buffer, time limits on
-//! every head, body and message. A connection for which there is no place hears so: `503` from a
+//! every head, body and message, and on a peer that does not read. A connection for which there is no place hears so: `503` from a
 //! full server, `429` if its own address has had its share, with `Retry-After`; if even the places for
 //! saying so are taken, it is closed.
 
 mod doors;
 mod page;
+mod prompt;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 use tracing::{info, warn};
 
+use self::prompt::Prompt;
 use crate::desk::Desk;
 use crate::keys::KeyHolder;
 use crate::limits::{Full, Place};
@@ -86,7 +88,7 @@ pub async fn serve<K: KeyHolder>(
                     place: Arc::new(place),
                 };
                 tasks.spawn(connection(
-                    stream,
+                    Prompt::new(stream, desk.patience.message),
                     peer,
                     routes.clone(),
                     visitor,
@@ -121,7 +123,7 @@ fn builder() -> http1::Builder {
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: Prompt<TcpStream>,
     peer: SocketAddr,
     routes: Router,
     visitor: Visitor,

@@ -23,7 +23,9 @@ use std::time::Duration;
 use desfire_ev1::picc::{Card, FileContent};
 use desfire_ev1::purse::{Intent, RECORD_LEN, Record, Stamp};
 use desfire_ev1::wire::{Amount, Uid};
-use desfire_ev1::{Machine as _, Procedure as _, Session, VirtualReader};
+use desfire_ev1::{
+    Link, LinkFormat, Machine as _, Procedure as _, Session, Transport, VirtualReader,
+};
 use tokio_util::sync::CancellationToken;
 use topup::card::{IssuerKeys, Layout};
 use topup::desk::Desk;
@@ -153,14 +155,32 @@ impl Shop {
 
     /// A machine on board takes a fare, and keeps its intent.
     pub fn ride(&self, card: &SharedCard, fare: i32) -> Intent {
+        {
+            let mut card = card.lock().unwrap();
+            card.clear_faults();
+            card.activate();
+        }
+        let (intent, done) = self.relayed_ride(card, fare, Relay::default());
+        assert!(done);
+        *self
+            .fares
+            .lock()
+            .unwrap()
+            .entry(intent.uid().0)
+            .or_default() += fare;
+        intent
+    }
+
+    /// A machine on board that a relay connects with the card: its intent, and whether it was told that it
+    /// is done.
+    pub fn relayed_ride(&self, card: &SharedCard, fare: i32, relay: Relay) -> (Intent, bool) {
         let layout = &self.desk.layout;
         let mut card = card.lock().unwrap();
-        card.clear_faults();
-        card.activate();
         let uid = card.state().version().uid;
         let keys = IssuerKeys::for_demonstration();
         let key = layout.card_key(&keys.debit, layout.debit, uid).unwrap();
-        let mut reader = VirtualReader::new(card.clone());
+        let reader = VirtualReader::new(card.clone());
+        let mut reader = Relayed { reader, relay };
         let session = Session::new().select_application(layout.aid);
         let session = session.run(&mut reader).unwrap();
         let session = session.authenticate_aes(layout.debit, &key, &mut getrandom::SysRng);
@@ -173,10 +193,9 @@ impl Shop {
             transaction: tap.newest().sequence.get().into(),
         };
         let intent = tap.debit(Amount::new(fare).unwrap(), stamp).unwrap();
-        tap.execute(&intent).run(&mut reader).unwrap();
-        *card = reader.into_card();
-        *self.fares.lock().unwrap().entry(uid.0).or_default() += fare;
-        intent
+        let done = tap.execute(&intent).run(&mut reader).is_ok();
+        *card = reader.reader.into_card();
+        (intent, done)
     }
 
     /// One conversation, up to its end.
@@ -266,6 +285,43 @@ impl Shop {
             self.converse(phone).await.unwrap();
         }
         assert_eq!(self.audit().await, (0, 0), "something is still uncertain");
+    }
+}
+
+/// What a relay between a machine on board and a card does of its own.
+#[derive(Clone, Copy, Default)]
+pub struct Relay {
+    /// The card does not get SelectApplication; the machine hears that it did.
+    pub keep_selection_back: bool,
+    /// After the Debit it sends a CommitTransaction, and the machine hears no more.
+    pub commit_half: bool,
+}
+
+struct Relayed {
+    reader: VirtualReader,
+    relay: Relay,
+}
+
+impl Link for Relayed {
+    type Error = desfire_ev1::CardMute;
+
+    fn format(&self) -> LinkFormat {
+        self.reader.format()
+    }
+}
+
+impl Transport for Relayed {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {
+        if self.relay.keep_selection_back && command.get(1) == Some(&0x5A) {
+            reply[..2].copy_from_slice(&[0x91, 0x00]);
+            return Ok(2);
+        }
+        let len = Transport::exchange(&mut self.reader, command, reply)?;
+        if self.relay.commit_half && command.get(1) == Some(&0xDC) {
+            self.reader.card_mut().handle(&[0x90, 0xC7, 0, 0, 0]);
+            return Err(desfire_ev1::CardMute);
+        }
+        Ok(len)
     }
 }
 

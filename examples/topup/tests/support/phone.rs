@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use desfire_ev1::LinkFormat;
 use desfire_ev1::picc::Fault;
 use desfire_ev1::wire::Uid;
+use tokio::sync::Barrier;
 use topup::link::{Gone, Pipe};
 use topup::message::{End, FromPhone, FromServer, Hello, as_expected};
 
@@ -50,6 +51,9 @@ pub struct Plan {
     pub lock_books_at: Option<(usize, String)>,
     /// At this frame the server is told to stop.
     pub stop_at: Option<(usize, tokio_util::sync::CancellationToken)>,
+    /// At the server's first word, with the card claimed, the phone comes here twice before it does
+    /// anything: to say that it is there, and to be let go.
+    pub hold: Option<Arc<Barrier>>,
     /// Replies to play before the server asks.
     pub opening: Vec<Vec<u8>>,
 }
@@ -220,6 +224,10 @@ impl Pipe for Phone {
         }
         // Give others a chance to come in between.
         tokio::task::yield_now().await;
+        if let Some(hold) = self.plan.hold.take() {
+            hold.wait().await;
+            hold.wait().await;
+        }
         self.hear(FromServer::parse(&message).unwrap())
     }
 
