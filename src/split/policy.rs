@@ -5,6 +5,7 @@ use rand_core::TryCryptoRng;
 use super::challenge::{Freshness, Mode, TerminalId};
 use super::dukpt::BaseKey;
 use super::error::Refusal;
+use super::kdf;
 use super::key::KeyRequest;
 use super::transport_key::{TransportKey, TransportKeyId};
 use crate::wire::{Aid, AuthScheme, KeyNo};
@@ -266,7 +267,8 @@ impl<const EACH: usize> Issued<EACH> {
     }
 
     fn take(&mut self, nonce: [u8; 16]) -> Result<(), Refusal> {
-        let its = self.nonces.iter().position(|place| *place == Some(nonce));
+        let is_it = |place: &Option<[u8; 16]>| place.is_some_and(|place| kdf::same(&place, &nonce));
+        let its = self.nonces.iter().position(is_it);
         let from = its.and_then(|place| self.nonces.get_mut(place..));
         let from = from.ok_or(Refusal::NotFresh)?;
         // Those that are younger move up, and the place is free at the end.
