@@ -10,7 +10,7 @@ use super::error::Refusal;
 use super::holder::Answered;
 use super::message::{Binding, FORMAT, From, Kind, Message};
 use super::record::Record;
-use super::script::{Flags, Out, Tally};
+use super::script::{Flags, Out, Tally, only_reads};
 use crate::error::{ErrorKind, Misuse};
 use crate::pcd::doors::{Facts, Foreseen};
 use crate::wire::{CommandCode, Framing, Status};
@@ -325,26 +325,6 @@ fn script_error(error: crate::Error) -> Refusal {
         ErrorKind::Misuse(misuse) => misuse,
         _ => Misuse::Invalid("these data cannot be the answer to this command"),
     })
-}
-
-/// Commands that leave the card as it is. (GetDFNames is not among them: its reply is told apart by
-/// its frames, and a script joins them.)
-pub(super) const fn only_reads(code: CommandCode) -> bool {
-    matches!(
-        code,
-        CommandCode::GetVersion
-            | CommandCode::FreeMem
-            | CommandCode::GetCardUid
-            | CommandCode::GetKeySettings
-            | CommandCode::GetKeyVersion
-            | CommandCode::GetApplicationIds
-            | CommandCode::GetFileIds
-            | CommandCode::GetIsoFileIds
-            | CommandCode::GetFileSettings
-            | CommandCode::ReadData
-            | CommandCode::ReadRecords
-            | CommandCode::GetValue
-    )
 }
 
 /// Commands whose change of a file that is not a standard one waits for CommitTransaction.

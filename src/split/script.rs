@@ -20,7 +20,6 @@
 //! terminal that guesses a reply can test the guess: 2⁶⁴ guesses, as every known reply has at least
 //! the 8 bytes of the card's own MAC.
 
-use super::builder::only_reads;
 use super::error::MessageError;
 use super::kdf;
 use super::message::Binding;
@@ -69,6 +68,26 @@ impl Flags {
     pub(super) const fn tagged(self) -> bool {
         self.contains(Self::PROVED) && !self.contains(Self::UNKNOWN)
     }
+}
+
+/// Commands that leave the card as it is. (GetDFNames is not among them: its reply is told apart by
+/// its frames, and a script joins them.)
+pub(super) const fn only_reads(code: CommandCode) -> bool {
+    matches!(
+        code,
+        CommandCode::GetVersion
+            | CommandCode::FreeMem
+            | CommandCode::GetCardUid
+            | CommandCode::GetKeySettings
+            | CommandCode::GetKeyVersion
+            | CommandCode::GetApplicationIds
+            | CommandCode::GetFileIds
+            | CommandCode::GetIsoFileIds
+            | CommandCode::GetFileSettings
+            | CommandCode::ReadData
+            | CommandCode::ReadRecords
+            | CommandCode::GetValue
+    )
 }
 
 /// One command of a script.
