@@ -13,14 +13,15 @@
 #[path = "support/split.rs"]
 mod support;
 
+use desfire_ev1::command::RawMode;
 use desfire_ev1::picc::FileContent;
 use desfire_ev1::split::{
     Effect, Ending, Finished, Judgement, Mode, Record, Refusal, ScriptBuilder, Stop, StorageKey,
     Verdict, Waiting,
 };
 use desfire_ev1::wire::{
-    AccessRights, Amount, AuthScheme, CommMode, FileDetail, FileNo, FileSettings, Framing, KeyNo,
-    KeyType, Status, U24, ValueFlags,
+    AccessRights, Amount, AuthScheme, CommMode, CommandCode, FileDetail, FileNo, FileSettings,
+    Framing, KeyNo, KeyType, Status, U24, ValueFlags,
 };
 use desfire_ev1::{
     Authenticated, Key, Link as _, LinkFormat, Machine, Outcome, Session, Transport as _,
@@ -171,6 +172,15 @@ fn the_key_in_use_comes_last_and_stays_unknown() {
 
     let (mut script, mut record) = ([0; 1024], [0; 1024]);
     let waiting = counter.tap(aes(Mode::Script, 2));
+    let answered = shop.answer(&waiting.message().unwrap());
+    let (session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+    let mut after = builder.send(session.change_key_in_use(&new)).unwrap();
+    let error = builder.ask(after.free_mem());
+    assert!(matches!(error, Err(Refusal::Script(_))), "{error:?}");
+    assert!(builder.finish().is_err());
+
+    let (mut script, mut record) = ([0; 1024], [0; 1024]);
+    let waiting = counter.tap(aes(Mode::Script, 3));
     let answered = shop.answer(&waiting.message().unwrap());
     let (session, mut builder) = answered.script(&mut script, &mut record).unwrap();
     builder.send(session.change_key_in_use(&new)).unwrap();
@@ -369,8 +379,25 @@ fn what_does_not_go_into_a_script() {
         script.send(Session::new().free_mem()).is_err()
     });
     assert_eq!(result, (true, true));
-    // A buffer that is too small.
+    // A commit is no change by itself, and no read either.
     let result = attempt(8, &|session, script| {
+        script.ask(session.commit_transaction()).is_err()
+    });
+    assert_eq!(result, (true, true));
+    // A read whose request carries a MAC would move the card's chain by what nobody has looked at.
+    let result = attempt(9, &|session, script| {
+        let mode = RawMode {
+            request: CommMode::Mac,
+            reply: CommMode::Mac,
+            reply_len: None,
+        };
+        let mut buffer = [0; 8];
+        let read = session.raw(CommandCode::GetKeySettings, &[], &[1], &mut buffer, mode);
+        script.ask(read).is_err()
+    });
+    assert_eq!(result, (true, true));
+    // A buffer that is too small.
+    let result = attempt(10, &|session, script| {
         let data = [0; 600];
         script
             .send(
@@ -381,6 +408,32 @@ fn what_does_not_go_into_a_script() {
             .is_err()
     });
     assert_eq!(result, (true, true));
+}
+
+/// 512 bytes of known data, whatever protects them, and no more.
+#[test]
+fn known_data_have_a_limit() {
+    for (number, mode) in [
+        (1, CommMode::Plain),
+        (2, CommMode::Mac),
+        (3, CommMode::Enciphered),
+    ] {
+        for (len, fits) in [(511, true), (512, true), (513, false)] {
+            let mut counter = Counter::demo();
+            let mut shop = Shop::new(Key::aes([0; 16]));
+            let waiting = counter.tap(aes(Mode::Script, number));
+            let (mut script, mut record) = ([0; 128], [0; 1024]);
+            let answered = shop.answer(&waiting.message().unwrap());
+            let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+            let mut buffer = [0; 600];
+            let read = session
+                .read_data(file(1), 0..len as u32, &mut buffer)
+                .comm_mode(mode);
+            let result = builder.expect(read, &vec![7; len]);
+            assert_eq!(result.is_ok(), fits, "{mode:?} {len}: {result:?}");
+            assert_eq!(builder.finish().is_ok(), fits, "{mode:?} {len}");
+        }
+    }
 }
 
 #[test]

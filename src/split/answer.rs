@@ -8,8 +8,8 @@
 //! | proof | the card's last answer |
 //! | release | wrapped session key 32 |
 //!
-//! Token and last answer have their length before them. A session key is wrapped as 24 bytes, filled
-//! up with zeros, whatever its type:
+//! Token and last answer have their length before them. A session key is wrapped as 24 bytes,
+//! whatever its type: filled up with zeros, a DES key twice before them.
 //!
 //! | release | key encryption key |
 //! |---|---|
@@ -49,13 +49,7 @@ fn locking_key(binding: &Binding, proof: &[u8]) -> kdf::Block {
 }
 
 fn release_key(binding: &Binding, proof: &[u8]) -> kdf::Block {
-    let challenge = binding.context();
-    let mut context = [0; super::Challenge::MAX_BODY + 16];
-    for (to, from) in context.iter_mut().zip(challenge.iter().chain(proof)) {
-        *to = *from;
-    }
-    let len = challenge.len().saturating_add(proof.len());
-    let context = context.get(..len).unwrap_or_default();
+    let context = [binding.context(), proof];
     kdf::derive(binding.transport().bytes(), PROVEN, context)
 }
 

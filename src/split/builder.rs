@@ -248,6 +248,11 @@ impl<'b> ScriptBuilder<'b> {
                 "a script joins frames, and GetDFNames needs them apart",
             )));
         }
+        if data.len() > MAX_KNOWN {
+            return Err(Refusal::Script(Misuse::Invalid(
+                "a known reply has at most 512 bytes of data",
+            )));
+        }
         self.check_chain(&mut command)?;
         let flags = flags(&facts);
         let (payload_at, record_at) = self.begin_entry(flags, facts.code)?;
@@ -353,4 +358,62 @@ fn flags(facts: &Facts) -> Flags {
     flags.set(Flags::PROVED, facts.proved);
     flags.set(Flags::ENCIPHERED, facts.enciphered);
     flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each command means for a script, after the card's transaction mechanism: writes to backup, value and
+    /// record files wait for CommitTransaction, everything else that changes the card does so at once.
+    #[test]
+    fn what_commands_mean() {
+        let waiting = [0x3D, 0x3B, 0xEB, 0x0C, 0xDC, 0x1C];
+        let reading = [
+            0x60, 0x6E, 0x51, 0x45, 0x64, 0x6A, 0x6F, 0x61, 0xF5, 0xBD, 0xBB, 0x6C,
+        ];
+        for code in 0..=u8::MAX {
+            for bits in 0..16_u8 {
+                let [pending, checked, proved, enciphered] =
+                    [1, 2, 4, 8].map(|bit| bits & bit != 0);
+                let facts = Facts {
+                    code: CommandCode::from_byte(code),
+                    checked,
+                    proved,
+                    enciphered,
+                    reply_room: 0,
+                    pending,
+                };
+                // Bits as in the message's table.
+                let mut expected = match code {
+                    0xC7 => 0x04,
+                    code if reading.contains(&code) => 0,
+                    code if pending && waiting.contains(&code) => 0x02,
+                    _ if pending => 0x03,
+                    _ => 0x01,
+                };
+                for (is, flag) in [(checked, 0x10), (proved, 0x20), (enciphered, 0x40)] {
+                    expected += if is { flag } else { 0 };
+                }
+                assert_eq!(flags(&facts).bits(), expected, "{code:02X} {bits:X}");
+            }
+        }
+    }
+
+    /// What the caller did wrong is said as it is.
+    #[test]
+    fn errors_of_machines() {
+        let misuse = Misuse::BufferTooSmall {
+            needed: 2,
+            available: 1,
+        };
+        let error = crate::Error::not_sent(CommandCode::ReadData, misuse);
+        assert_eq!(script_error(error), Refusal::Script(misuse));
+        let malformed = crate::error::Malformed::TooLong;
+        let error = crate::Error::not_sent(CommandCode::ReadData, malformed);
+        assert!(matches!(
+            script_error(error),
+            Refusal::Script(Misuse::Invalid(_))
+        ));
+    }
 }

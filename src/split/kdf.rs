@@ -28,15 +28,16 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// SP 800-108r1, 4.1, one block of output: K(1) = CMAC(K, \[1\]₃₂ ‖ fixed input).
-fn counter_mode(key: &[u8; 16], fixed: &[&[u8]; 4]) -> Block {
-    let [a, b, c, d] = fixed;
-    cmac(key, &[&1_u32.to_be_bytes(), a, b, c, d])
+fn counter_mode(key: &[u8; 16], fixed: &[&[u8]; 5]) -> Block {
+    let [a, b, c, d, e] = fixed;
+    cmac(key, &[&1_u32.to_be_bytes(), a, b, c, d, e])
 }
 
-/// A key of 128 bits for the purpose `label` in the context: fixed input is
+/// A key of 128 bits for the purpose `label` in the context, whose parts are joined: fixed input is
 /// label ‖ 00 ‖ context ‖ \[128\]₃₂.
-pub(super) fn derive(key: &[u8; 16], label: &[u8], context: &[u8]) -> Block {
-    counter_mode(key, &[label, &[0], context, &128_u32.to_be_bytes()])
+pub(super) fn derive(key: &[u8; 16], label: &[u8], context: [&[u8]; 2]) -> Block {
+    let [one, other] = context;
+    counter_mode(key, &[label, &[0], one, other, &128_u32.to_be_bytes()])
 }
 
 /// SP 800-56C, two-step: extraction from a secret with a keyed salt, then [`derive`].
@@ -46,7 +47,7 @@ pub(super) fn derive_from_both(
     label: &[u8],
     context: &[u8],
 ) -> Block {
-    derive(&cmac(salt, &[secret]), label, context)
+    derive(&cmac(salt, &[secret]), label, [context, &[]])
 }
 
 /// 24 bytes under a key: RFC 3394.
@@ -99,7 +100,7 @@ mod tests {
             "98cd4cbbbebe15d17dc86e6dbad800a2dcbd64f7c7ad0e78e9cf94ffdba89d03e97eadf6c4f7b806caf52aa38f09d0eb71d71f497bcc6906b48d36c4",
         );
         let (a, b) = fixed.split_at(17);
-        let block = counter_mode(&key, &[a, &[], b, &[]]);
+        let block = counter_mode(&key, &[a, &[], b, &[], &[]]);
         assert_eq!(block[..], hex("26faf61908ad9ee881b8305c221db53f"));
     }
 
@@ -122,9 +123,9 @@ mod tests {
     fn labels_and_contexts_do_not_run_into_each_other() {
         let key = [3; 16];
         let keys = [
-            derive(&key, b"ab", b"c"),
-            derive(&key, b"a", b"bc"),
-            derive(&key, b"ab", b"d"),
+            derive(&key, b"ab", [b"c", b""]),
+            derive(&key, b"a", [b"b", b"c"]),
+            derive(&key, b"ab", [b"", b"d"]),
             derive_from_both(&key, b"x", b"ab", b"c"),
             derive_from_both(&key, b"y", b"ab", b"c"),
         ];

@@ -218,7 +218,7 @@ pub(super) fn tag(
     context: &[u8],
     message: &[u8],
 ) -> kdf::Block {
-    let key = kdf::derive(transport.bytes(), from.label(), context);
+    let key = kdf::derive(transport.bytes(), from.label(), [context, &[]]);
     kdf::cmac(&key, &[message])
 }
 

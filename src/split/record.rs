@@ -24,7 +24,7 @@
 //! | 2 | format, kind |
 //! | 1, n | the challenge's message |
 //! | 1, n | the card's last answer of the handshake |
-//! | 24 | session key, filled up with zeros |
+//! | 24 | session key, filled up with zeros; a DES key stands twice |
 //! | 1 | number of commands |
 //! | 16 | the chain before the first unknown reply |
 //! | | commands: flags 1, code 1, parameters 2, n (of unknown replies only), reply 2, n, length of the known data 2, and with data the chain before the reply 16 |
