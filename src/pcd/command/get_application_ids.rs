@@ -63,6 +63,11 @@ impl Command for GetApplicationIds {
         };
         for aid in ids.aids.iter_mut().take(len / 3) {
             *aid = Aid::from_bytes(reader.array()?);
+            // Whoever selects what is listed would stand before the whole card.
+            if *aid == Aid::PICC {
+                let field = "AID in the list of applications";
+                return Err(WireError::Value { field, value: 0 }.into());
+            }
         }
         reader.finish()?;
         Ok(ids)
@@ -80,6 +85,9 @@ impl<S> Session<S> {
     /// assert_eq!(&aids[..], [VirtualReader::DEMO_AID]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`Malformed`](crate::error::Malformed) if [`Aid::PICC`] is among them, which is no application.
     pub fn get_application_ids(&mut self) -> Exchange<&mut Self, GetApplicationIds> {
         Exchange::new(
             self,
@@ -109,6 +117,13 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+        let script = [("6a", "00 16de00 000000")];
+        let error = native(Session::new().get_application_ids(), &script).unwrap_err();
+        let value = WireError::Value {
+            field: "AID in the list of applications",
+            value: 0,
+        };
+        assert_eq!(error.kind, ErrorKind::Malformed(Malformed::Wire(value)));
         let inside = &mut Session::at_level(Aid::new(1).unwrap());
         let error = refused_unsent(inside.get_application_ids());
         assert_eq!(error.kind, Misuse::NotAtPiccLevel.into());
