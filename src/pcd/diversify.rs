@@ -190,6 +190,25 @@ mod tests {
         }
     }
 
+    /// A token is asked for no more than is needed: one block for the subkeys, then two for each part.
+    #[test]
+    fn what_a_token_is_asked() {
+        for (key_type, lengths) in [
+            (KeyType::Aes, &[16, 32][..]),
+            (KeyType::TwoKey3Des, &[8, 16, 16]),
+            (KeyType::ThreeKey3Des, &[8, 16, 16, 16]),
+        ] {
+            let mut work = Diversification::new(key_type, &[1, 2, 3]).unwrap();
+            for len in lengths {
+                let task = work.task().unwrap();
+                assert_eq!((task.data.len(), task.iv.len()), (*len, lengths[0]));
+                assert!(task.iv.iter().all(|byte| *byte == 0));
+                work.done();
+            }
+            assert!(work.task().is_none());
+        }
+    }
+
     #[test]
     fn inputs_that_have_no_rule() {
         let input = [1; 32];

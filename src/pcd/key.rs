@@ -397,6 +397,39 @@ mod tests {
     }
 
     #[test]
+    fn hex_digits() {
+        let text = "0123456789abcdefABCDEF9876543210";
+        let bytes = [
+            0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF, 0xAB, 0xCD, 0xEF, 0x98, 0x76, 0x54,
+            0x32, 0x10,
+        ];
+        let key = Key::from_hex(KeyType::Aes, text).unwrap();
+        assert_eq!(key.stored(), bytes);
+        for bad in ["/", ":", "@", "G", "`", "g", " ", "\u{0}"] {
+            let high = format!("{bad}{}", &text[1..]);
+            let low = format!("{}{bad}", &text[..31]);
+            for text in [high, low] {
+                let error = Key::from_hex(KeyType::Aes, &text).unwrap_err();
+                assert_eq!(error, KeyError::Hex, "{bad}");
+            }
+        }
+        assert_eq!(
+            Key::from_hex(KeyType::Aes, &text[1..]).unwrap_err(),
+            KeyError::Hex
+        );
+        // The length that is found is the text's, also when no key is so long.
+        for digits in [0, 30, 34, 50, 52, 200] {
+            let error = Key::from_hex(KeyType::Aes, &"5".repeat(digits)).unwrap_err();
+            let expected = KeyError::Length {
+                key_type: KeyType::Aes,
+                expected: 16,
+                found: digits / 2,
+            };
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
     fn sameness_and_default_keys() {
         let aes = Key::aes([5; 16]).with_version(3);
         assert!(aes.is_same_as(&aes.clone()));

@@ -158,3 +158,70 @@ impl<E: core::error::Error + 'static> core::error::Error for RunError<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Misuse;
+    use crate::wire::CommandCode;
+    use core::error::Error as _;
+
+    /// A transport's error with something behind it.
+    #[derive(Debug)]
+    struct Wrapped;
+
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("wrapped")
+        }
+    }
+
+    impl core::error::Error for Wrapped {
+        fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+            Some(&fmt::Error)
+        }
+    }
+
+    #[test]
+    fn what_an_error_tells() {
+        let refused =
+            |kind| RunError::<Wrapped>::from(Error::after_sending(CommandCode::Debit, kind));
+        let status = refused(ErrorKind::Refused(Status::BoundaryError));
+        assert_eq!(status.status(), Some(Status::BoundaryError));
+        assert_eq!(status.status_word(), None);
+        assert_eq!(status.outcome(), Outcome::Refused);
+        assert_eq!(
+            status.kind(),
+            Some(&ErrorKind::Refused(Status::BoundaryError))
+        );
+        assert_eq!(status.protocol().unwrap().command, CommandCode::Debit);
+        let iso = refused(ErrorKind::RefusedIso(StatusWord(0x6A82)));
+        assert_eq!(iso.status_word(), Some(StatusWord(0x6A82)));
+        assert_eq!(iso.status(), None);
+
+        for lost in [false, true] {
+            let error = Error::not_sent(CommandCode::Debit, Misuse::OutOfTurn).session_gone(lost);
+            assert_eq!(RunError::<Wrapped>::from(error).session_lost(), lost);
+        }
+
+        let transport = RunError::Transport {
+            command: CommandCode::Debit.into(),
+            outcome: Outcome::Unknown,
+            error: Wrapped,
+        };
+        assert!(transport.session_lost());
+        assert_eq!(transport.outcome(), Outcome::Unknown);
+        assert_eq!(
+            (
+                transport.status(),
+                transport.status_word(),
+                transport.kind()
+            ),
+            (None, None, None)
+        );
+        assert!(transport.protocol().is_none());
+        // The text has the transport's own words; what is behind them comes next.
+        assert!(transport.source().unwrap().is::<fmt::Error>());
+        assert!(status.source().is_none());
+    }
+}
