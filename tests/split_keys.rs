@@ -14,10 +14,10 @@ mod support;
 
 use cbc::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use desfire_ev1::split::{
-    AsyncCbcKey, CbcDirection, CbcKey, CbcWork, Diversification, HolderError, Mode, Modes, SoftKey,
-    work, work_async,
+    AsyncCbcKey, AsyncKeyStore, CbcDirection, CbcKey, CbcWork, Diversification, Diversified,
+    HolderError, KeyRequest, KeyStore, Mode, Modes, SoftEntry, SoftKey, SoftKeys, work, work_async,
 };
-use desfire_ev1::wire::{AuthScheme, KeyNo, KeyType};
+use desfire_ev1::wire::{Aid, AuthScheme, InlineBytes, KeyNo, KeyType, Uid};
 use desfire_ev1::{Key, KeyError, Machine, VirtualReader};
 use support::*;
 
@@ -285,6 +285,85 @@ fn published_diversification_by_cbc_alone() {
         pollster::block_on(work_async(&mut token, &mut again)).unwrap();
         assert_eq!(token.calls.len(), 2 * (1 + parts));
     }
+}
+
+/// AN10922's example of an input, its parts given: UID, AID and a name.
+#[test]
+fn the_input_of_a_diversification() {
+    let uid = Uid(hex("04782e21801d80").try_into().unwrap());
+    let aid = Aid::from_bytes([0x30, 0x42, 0xF5]);
+    for (with_aid, suffix, expected) in [
+        (true, &b"NXP Abu"[..], "04782e21801d803042f54e585020416275"),
+        (false, b"NXP Abu", "04782e21801d804e585020416275"),
+        (true, b"", "04782e21801d803042f5"),
+        (false, b"", "04782e21801d80"),
+        (
+            true,
+            b"sixteen bytes :)",
+            "04782e21801d803042f57369787465656e206279746573203a29",
+        ),
+    ] {
+        let rule = Diversified {
+            with_aid,
+            suffix: InlineBytes::new(suffix).unwrap(),
+        };
+        assert_eq!(rule.input(&uid, aid)[..], hex(expected));
+    }
+}
+
+/// A key works the same by reference, and as a store hands it out, now or later.
+#[test]
+fn keys_handed_on() {
+    let key = Key::aes(*b"an AES-128 key..");
+    let iv = [3; 16];
+    let mut expected = vec![7; 32];
+    let direct = cbc::<aes::Aes128>;
+    direct(
+        b"an AES-128 key..",
+        CbcDirection::Encrypt,
+        &iv,
+        &mut expected,
+    );
+    let entry = SoftEntry {
+        aid: AID,
+        key_no: KeyNo::MASTER,
+        key: key.clone(),
+        diversified: None,
+    };
+    let request = KeyRequest {
+        aid: AID,
+        key_no: KeyNo::MASTER,
+        scheme: AuthScheme::Aes,
+        key_type: KeyType::Aes,
+        uid: None,
+    };
+    let entries = [entry];
+    let mut store = SoftKeys::new(&entries);
+    let mut soft = SoftKey::new(&key);
+
+    fn run<K: CbcKey>(mut key: K, iv: &[u8; 16]) -> Vec<u8> {
+        let mut data = vec![7; 32];
+        assert_eq!(key.key_type(), KeyType::Aes);
+        assert!(key.cbc(CbcDirection::Encrypt, iv, &mut data).is_ok());
+        data
+    }
+    async fn run_async<K: AsyncCbcKey>(mut key: K, iv: &[u8; 16]) -> Vec<u8> {
+        let mut data = vec![7; 32];
+        assert_eq!(key.key_type(), KeyType::Aes);
+        let done = key.cbc(CbcDirection::Encrypt, iv, &mut data).await;
+        assert!(done.is_ok());
+        data
+    }
+    assert_eq!(run(&mut soft, &iv), expected);
+    assert_eq!(
+        run(KeyStore::find(&mut store, &request).unwrap(), &iv),
+        expected
+    );
+    pollster::block_on(async {
+        let mut found = AsyncKeyStore::find(&mut store, &request).await.unwrap();
+        assert_eq!(run_async(&mut found, &iv).await, expected);
+        assert_eq!(run_async(found, &iv).await, expected);
+    });
 }
 
 /// A token that keeps what it derives gets the message with the subkey in it: the last block of its

@@ -314,7 +314,11 @@ fn proven() {
         let (token, mut pending) = handshake.answered(challenge).proven(deadline).unwrap();
         same("token", &token, handshake.get("proven/token"));
         let sealed = handshake.get("proven/pending");
-        same("pending", &pending.seal(&storage_key()).unwrap(), sealed);
+        let made = pending.seal(&storage_key()).unwrap();
+        same("pending", &made, sealed);
+        // Format and kind, deadline, answer, session key and the longest challenge, wrapped.
+        let longest = 2 + 8 + 16 + 24 + Challenge::MAX_LEN;
+        assert_eq!(room(&made), longest.next_multiple_of(8) + 8);
         let restored = Pending::unseal(sealed, &storage_key(), &transport_key());
 
         // The card's last answer stands in the other program's proof: header 10, length 1.

@@ -735,9 +735,122 @@ fn a_player_on_another_link_sends_nothing() {
     let mut other = Counter::new(VirtualReader::demo().with_format(LinkFormat::NATIVE));
     assert!(player.play(&mut other).is_err());
     assert!(other.frames.is_empty());
+    // Neither one with the same framing that takes less, nor one with another that takes as much.
+    let narrow = LinkFormat {
+        max_command: 30,
+        ..LinkFormat::WRAPPED
+    };
+    let as_much = LinkFormat {
+        // A wrapped command has six bytes around its parameters, a native one one.
+        max_command: 60 - 6 + 1,
+        ..LinkFormat::NATIVE
+    };
+    for format in [narrow, as_much] {
+        let mut other = Counter::new(VirtualReader::demo().with_format(format));
+        assert!(player.play(&mut other).is_err());
+        assert!(other.frames.is_empty());
+    }
     // It can be played, but only once.
     assert!(player.play(&mut counter).is_ok());
     assert!(player.play(&mut counter).is_err());
+}
+
+/// What is done is only part of it while a change is still to come: also while something is read in between.
+#[test]
+fn torn_between_two_changes() {
+    let (old, new) = (Key::aes([0; 16]), Key::aes([0x42; 16]).with_version(3));
+    let key_no = |number| KeyNo::new(number).unwrap();
+    for torn in 0..=4 {
+        let mut counter = Counter::demo();
+        let made = make(&mut counter, |session, script| {
+            let change = session.change_key(key_no(1), &old, &new);
+            script.send(change).unwrap();
+            let version = session.get_key_version(key_no(1));
+            assert_eq!(script.expect(version, &[3]).unwrap(), 3);
+            let change = session.change_key(key_no(2), &old, &new);
+            script.send(change).unwrap();
+        });
+        // The handshake's last frame, then one for each command.
+        counter.torn_at = Some(counter.frames.len() + torn);
+        let (ending, receipt, record) = play(made, &mut counter);
+        let (effect, verdict) = match torn {
+            0 => (Effect::None, Verdict::Unknown),
+            1..=3 => (Effect::Possible, Verdict::Unknown),
+            _ => (Effect::Done, Verdict::Done),
+        };
+        assert_eq!(ending.effect, effect, "{torn}");
+        assert_eq!(judge(&record, &receipt).verdict, verdict, "{torn}");
+    }
+}
+
+/// The card, but that somebody answers one frame in its place.
+struct Interrupted {
+    card: Counter,
+    at: usize,
+    answer: &'static [u8],
+}
+
+impl desfire_ev1::Link for Interrupted {
+    type Error = Gone;
+
+    fn format(&self) -> LinkFormat {
+        self.card.format()
+    }
+}
+
+impl desfire_ev1::Transport for Interrupted {
+    fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Gone> {
+        if self.card.frames.len() == self.at {
+            self.card
+                .frames
+                .push((command.to_vec(), self.answer.to_vec()));
+            reply[..self.answer.len()].copy_from_slice(self.answer);
+            return Ok(self.answer.len());
+        }
+        self.card.exchange(command, reply)
+    }
+}
+
+/// In the middle of a command's frames a card only asks for the next, and in the middle of an answer it says
+/// something: else a script could be made to go on for ever, or past what has not arrived.
+#[test]
+fn frames_out_of_place() {
+    let rights = AccessRights::from_bytes([0x00, 0x00]);
+    let size = U24::new(64).unwrap();
+    // The handshake, a file created, two frames of a write, a read.
+    for (frame, answer) in [
+        (1, &[0x91, 0xAF][..]),
+        (2, &[0x5A, 0x91, 0xAF]),
+        (2, &[0x91, 0x00]),
+        (3, &[0x91, 0xAF]),
+        (4, &[0x91, 0xAF]),
+        (4, &[0x91]),
+    ] {
+        let mut card = Counter::demo();
+        let made = make(&mut card, |session, script| {
+            let create = session.create_std_data_file(file(10), None, CommMode::Mac, rights, size);
+            script.send(create).unwrap();
+            session.assume_file_settings(
+                file(10),
+                &FileSettings {
+                    comm: CommMode::Mac.into(),
+                    rights,
+                    detail: FileDetail::StandardData { size },
+                },
+            );
+            let write = session.write_data(file(10), 0, &[7; 64]);
+            script.send(write).unwrap();
+            script.ask(session.get_value(file(2))).unwrap();
+        });
+        let at = card.frames.len() + frame;
+        let mut card = Interrupted { card, at, answer };
+        let mut receipt = vec![0; 512];
+        let mut player = made.waiting.script(&made.script, &mut receipt).unwrap();
+        let ending = player.play(&mut card).unwrap();
+        assert_eq!(ending.stop, Stop::NotAsExpected, "{frame} {answer:02X?}");
+        assert_eq!(card.card.frames.len(), at + 1, "{frame} {answer:02X?}");
+        assert_eq!(ending.frames, frame + 1, "{frame} {answer:02X?}");
+    }
 }
 
 /// One step of a random transaction.

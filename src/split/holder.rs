@@ -373,7 +373,7 @@ impl Pending {
         key: &StorageKey,
         transport: &TransportKey,
     ) -> Result<Self, Refusal> {
-        let mut plain = Zeroizing::new([0; Self::PLAIN + 16]);
+        let mut plain = Zeroizing::new([0; StorageKey::sealed_len(Self::PLAIN)]);
         let len = key.unseal(sealed, plain.as_mut())?;
         let mut reader = Reader::new(plain.get(..len).unwrap_or_default());
         if reader.array()? != [super::FORMAT, Kind::Pending as u8] {
@@ -395,7 +395,7 @@ impl Pending {
 }
 
 /// A sealed [`Pending`].
-pub type PendingMessage = Message<{ Pending::PLAIN + 16 }>;
+pub type PendingMessage = Message<{ StorageKey::sealed_len(Pending::PLAIN) }>;
 
 /// The messaging that a challenge's handshake leads to.
 pub(super) const fn messaging(challenge: &Challenge) -> crate::Messaging {
