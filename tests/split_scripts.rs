@@ -624,36 +624,76 @@ fn what_cannot_be_judged_is_not_put_in() {
     }
 }
 
-/// Several enciphered blocks can be spliced until their CRC fits, by who knows what they hold. So they
-/// prove no deviation.
+/// Several enciphered blocks can be spliced until their CRC fits, by who knows what they hold; so can one
+/// block that is all data and CRC be guessed at. So they prove no deviation. One AES block of which half is CRC
+/// and padding does, and so does a MAC, however long the data are.
 #[test]
 fn what_proves_nothing_is_not_taken_for_proof() {
-    let mut counter = Counter::demo();
-    let key = Key::aes([0; 16]);
     let rights = AccessRights::from_bytes([0x00, 0x00]);
-    let mut session = counter
-        .selected()
-        .authenticate_aes(KeyNo::MASTER, &key, &mut getrandom::SysRng)
-        .run(&mut counter)
-        .unwrap();
-    session
-        .change_file_settings(file(1), CommMode::Enciphered, rights)
-        .run(&mut counter)
-        .unwrap();
-    let made = make(&mut counter, |session, script| {
-        script
-            .expect(session.read_data(file(1), 0..32, &mut [0; 32]), &[1; 32])
-            .unwrap();
-        script.send(session.debit(file(2), amount(250))).unwrap();
-        script.send(session.commit_transaction()).unwrap();
-    });
-    let (ending, receipt, record) = play(made, &mut counter);
-    assert_eq!(ending.stop, Stop::NotAsExpected);
-    let judgement = judge(&record, &receipt);
-    assert_eq!(
-        (judgement.verdict, judgement.deviation),
-        (Verdict::Unknown, None)
-    );
+    let two = Key::two_key_3des(*b"one half another").unwrap();
+    let aes = || (Key::aes(*b"an AES-128 key.."), AuthScheme::Aes);
+    let des = || (two.clone(), AuthScheme::Iso);
+    let (enciphered, mac) = (CommMode::Enciphered, CommMode::Mac);
+    for ((key, scheme), mode, len, proved) in [
+        (aes(), enciphered, 1, true),
+        (aes(), enciphered, 8, true),
+        (aes(), enciphered, 9, false),
+        (aes(), enciphered, 12, false),
+        (aes(), enciphered, 32, false),
+        (des(), enciphered, 4, false),
+        (des(), enciphered, 8, false),
+        (aes(), mac, 1, true),
+        (aes(), mac, 512, true),
+        (des(), mac, 512, true),
+    ] {
+        let what = format!("{scheme} {mode:?} {len}");
+        let mut counter = Counter::new(VirtualReader::new(card_with(&key)));
+        let session = counter.selected();
+        let session = session.authenticate(scheme, KeyNo::MASTER, &key, &mut getrandom::SysRng);
+        let mut session = session.run(&mut counter).unwrap();
+        let size = U24::new(512).unwrap();
+        let create = session.create_std_data_file(file(10), None, mode, rights, size);
+        create.run(&mut counter).unwrap();
+        let made = make_with(&mut counter, key, scheme, |session, script| {
+            let mut buffer = vec![0; len];
+            let read = session.read_data(file(10), 0..len as u32, &mut buffer);
+            script.expect(read, &vec![1; len]).unwrap();
+            script.send(session.debit(file(2), amount(250))).unwrap();
+            script.send(session.commit_transaction()).unwrap();
+        });
+        let (ending, receipt, record) = play(made, &mut counter);
+        assert_eq!(ending.stop, Stop::NotAsExpected, "{what}");
+        let judgement = judge(&record, &receipt);
+        let expected = if proved {
+            (Verdict::NotDone, Some(0))
+        } else {
+            (Verdict::Unknown, None)
+        };
+        let judged = (judgement.verdict, judgement.deviation);
+        assert_eq!(judged, expected, "{what}");
+    }
+}
+
+/// Only what came in the foreseen session is opened, and only where there is something to open.
+#[test]
+fn replies_that_are_not_opened() {
+    for (version, asks, opens) in [(0, true, true), (1, true, false), (0, false, false)] {
+        let mut counter = Counter::demo();
+        let made = make(&mut counter, |session, script| {
+            let known = session.get_key_version(KeyNo::MASTER);
+            script.expect(known, &[version]).unwrap();
+            if asks {
+                script.ask(session.get_value(file(2))).unwrap();
+            }
+        });
+        let (_, receipt, record) = play(made, &mut counter);
+        let mut buffer = vec![0; record.len()];
+        let record = Record::unseal(&record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
+        let replay = record.replay(&receipt, &transport_key());
+        let refusal = replay.err();
+        assert_eq!(refusal.is_none(), opens, "{version} {asks}");
+        assert!(refusal.is_none() || refusal == Some(Refusal::NoReplies));
+    }
 }
 
 /// The record holds the session key. Whatever ends a script too soon, nothing of it stays in the caller's

@@ -19,7 +19,7 @@ use crate::{Authenticated, LinkFormat, Session, Step};
 /// The most bytes of data that a known reply can have.
 pub(super) const MAX_KNOWN: usize = 512;
 /// MAC, or CRC32 and padding.
-pub(super) const MAX_TAIL: usize = 4 + 16;
+const MAX_TAIL: usize = 4 + 16;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {

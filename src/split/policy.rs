@@ -338,3 +338,58 @@ impl<const TERMINALS: usize, const EACH: usize> ReplayGuard for Nonces<TERMINALS
         issued.take(nonce)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::KeyType;
+
+    #[test]
+    fn a_guard_by_reference_is_the_guard() {
+        fn accept(mut guard: impl ReplayGuard, counter: u64) -> Result<(), Refusal> {
+            let till = TerminalId::new(b"till").unwrap();
+            guard.accept(&till, &Freshness::Counter(counter))
+        }
+        let mut guard = Counters::<1>::new();
+        assert_eq!(accept(&mut guard, 5), Ok(()));
+        assert_eq!(accept(&mut guard, 5), Err(Refusal::Replayed));
+        assert_eq!(accept(&mut guard, 6), Ok(()));
+    }
+
+    /// All grants of a key together, each mode once.
+    #[test]
+    fn grants_add_up() {
+        let aid = Aid::from_bytes([1, 2, 3]);
+        let grant = |key_no, modes| Grant {
+            aid,
+            key_no: KeyNo::new(key_no).unwrap_or(KeyNo::MASTER),
+            scheme: AuthScheme::Aes,
+            modes,
+        };
+        let grants = [
+            grant(0, Modes::CARD_LOCKED | Modes::SCRIPT),
+            grant(1, Modes::REMOTE),
+            grant(0, Modes::CARD_LOCKED | Modes::PROVEN),
+        ];
+        let key = TransportKey::new([0; 16]);
+        let till = KnownTerminal {
+            id: TerminalId::new(b"till").unwrap(),
+            transport: TransportKeys::One {
+                id: TransportKeyId::Preshared(1),
+                key: &key,
+            },
+            grants: &grants,
+        };
+        let wanted = KeyRequest {
+            aid,
+            key_no: KeyNo::MASTER,
+            scheme: AuthScheme::Aes,
+            key_type: KeyType::Aes,
+            uid: None,
+        };
+        let expected = Modes::CARD_LOCKED | Modes::SCRIPT | Modes::PROVEN;
+        assert_eq!(till.modes(&wanted), expected);
+        let scheme = AuthScheme::Iso;
+        assert_eq!(till.modes(&KeyRequest { scheme, ..wanted }), Modes::empty());
+    }
+}
