@@ -16,8 +16,8 @@ mod support;
 use desfire_ev1::command::RawMode;
 use desfire_ev1::picc::FileContent;
 use desfire_ev1::split::{
-    Effect, Ending, Finished, Judgement, Mode, Record, Refusal, ScriptBuilder, Stop, StorageKey,
-    Verdict, Waiting,
+    Effect, Ending, Finished, Judgement, Mode, Record, Refusal, Replay, ReplayError, ScriptBuilder,
+    Stop, StorageKey, Verdict, Waiting,
 };
 use desfire_ev1::wire::{
     AccessRights, Amount, AuthScheme, CommMode, CommandCode, FileDetail, FileNo, FileSettings,
@@ -672,6 +672,88 @@ fn what_proves_nothing_is_not_taken_for_proof() {
         let judged = (judgement.verdict, judgement.deviation);
         assert_eq!(judged, expected, "{what}");
     }
+}
+
+/// A script that only reads: done when all is read, and otherwise nobody can say that it will not be.
+#[test]
+fn reads_alone() {
+    for torn in 0..=2 {
+        let mut counter = Counter::demo();
+        let made = make(&mut counter, |session, script| {
+            let version = session.get_key_version(KeyNo::MASTER);
+            script.expect(version, &[0]).unwrap();
+            let value = session.get_value(file(2));
+            script.expect(value, &1000_i32.to_le_bytes()).unwrap();
+        });
+        counter.torn_at = Some(counter.frames.len() + 1 + torn);
+        let (ending, receipt, record) = play(made, &mut counter);
+        assert_eq!((ending.commands, ending.effect), (torn, Effect::None));
+        let expected = if torn == 2 {
+            Verdict::Done
+        } else {
+            Verdict::Unknown
+        };
+        assert_eq!(judge(&record, &receipt).verdict, expected, "{torn}");
+    }
+}
+
+/// The replies of a receipt are the answers to the script's own commands, in their order, and to no others.
+#[test]
+fn a_replay_answers_its_own_commands() {
+    let mut counter = Counter::demo();
+    let made = make(&mut counter, |session, script| {
+        let mut buffer = [0; 32];
+        let read = session.read_data(file(1), 0..32, &mut buffer);
+        script.ask(read).unwrap();
+        script.ask(session.get_value(file(2))).unwrap();
+    });
+    let (_, receipt, record) = play(made, &mut counter);
+    let mut buffer = vec![0; record.len()];
+    let record = Record::unseal(&record, &StorageKey::new(STORAGE), &mut buffer).unwrap();
+    let replay = || record.replay(&receipt, &transport_key()).unwrap();
+    let read = [0xBD, 1, 0, 0, 0, 32, 0, 0];
+    let other = Err(ReplayError::OtherCommand);
+    for command in [
+        &[0xAF][..],
+        &[0xAF, 0],
+        &[0x6C, 2],
+        &read[..7],
+        &[],
+        &[0xBD, 1, 0, 0, 0, 31, 0, 0],
+    ] {
+        let (_, mut replay) = replay();
+        assert_eq!(
+            replay.exchange(command, &mut [0; 64]),
+            other,
+            "{command:02X?}"
+        );
+    }
+    let (_, mut replay) = replay();
+    let mut reply = [0; 64];
+    assert_eq!(replay.exchange(&read, &mut reply), Ok(1 + 32 + 8));
+    // There is no more of it.
+    assert_eq!(replay.exchange(&[0xAF], &mut reply), other);
+
+    // Async callers get the same.
+    let (mut session, mut replay) = replay_with_settings(&record, &receipt, &counter);
+    let mut data = [1; 32];
+    pollster::block_on(async {
+        let read = session.read_data(file(1), 0..32, &mut data);
+        read.run_async(&mut replay).await.unwrap();
+        let value = session.get_value(file(2)).run_async(&mut replay).await;
+        assert_eq!(value.unwrap(), 1000);
+    });
+    assert_eq!(data, [0; 32]);
+}
+
+fn replay_with_settings<'r>(
+    record: &'r Record<'_>,
+    receipt: &'r [u8],
+    counter: &Counter,
+) -> (Session<Authenticated>, Replay<'r>) {
+    let (mut session, replay) = record.replay(receipt, &transport_key()).unwrap();
+    state_settings(&mut session, counter.card());
+    (session, replay)
 }
 
 /// Only what came in the foreseen session is opened, and only where there is something to open.
