@@ -19,9 +19,10 @@ use desfire_ev1::picc::Card;
 use desfire_ev1::split::{
     Accepted, AsyncCarrier, BaseKey, Carrier, Carries, Challenge, Counters, Diversified, Dukpt,
     Effect, Finished, Freshness, Grant, HolderError, Intent, KnownTerminal, Message, MessageError,
-    Mode, Modes, Nonces, Pending, Policy, Record, Refusal, Relay, RelayGate, RemoteCard,
-    RemoteError, ReplayGuard, SoftEntry, SoftKey, SoftKeyError, SoftKeys, Stop, StorageKey,
-    TerminalError, TerminalId, TransportKey, TransportKeyId, TransportKeys, Verdict,
+    Mode, Modes, Nonces, Pending, Policy, Record, Refusal, Relay, RelayCommand, RelayGate,
+    RelayReply, RemoteCard, RemoteError, ReplayGuard, SoftEntry, SoftKey, SoftKeyError, SoftKeys,
+    Stop, StorageKey, TerminalError, TerminalId, TransportKey, TransportKeyId, TransportKeys,
+    Verdict,
 };
 use desfire_ev1::wire::{Aid, Amount, AuthScheme, FileNo, InlineBytes, KeyNo, KeyType, Uid};
 use desfire_ev1::{Key, LinkFormat, Machine, Transport, VirtualReader};
@@ -1336,6 +1337,97 @@ fn dialogue(number: u64) -> (Relay, Accepted) {
     let mut shop = Shop::new(Key::aes([0; 16]));
     let accepted = shop.accept(&relay.message().unwrap()).unwrap();
     (relay, accepted)
+}
+
+/// Each half has a door for each mode, and only the one that was asked for is open.
+#[test]
+fn doors_of_other_modes() {
+    type Enter = fn(desfire_ev1::split::Waiting, &mut [u8]) -> Option<TerminalError>;
+    let doors: [(Mode, Enter); 3] = [
+        (Mode::CardLocked, |waiting, message| {
+            waiting.card_locked(message).err()
+        }),
+        (Mode::Proven, |waiting, message| {
+            waiting.proven(message).err()
+        }),
+        (Mode::Script, |waiting, message| {
+            waiting.script(message, &mut [0; 64]).err()
+        }),
+    ];
+    for asked in [Mode::CardLocked, Mode::Proven, Mode::Script] {
+        for (door, enter) in doors {
+            let waiting = Counter::demo().tap(aes(asked, 1));
+            let error = enter(waiting, &mut [0; 64]).unwrap();
+            let closed = error == TerminalError::WrongMode { asked };
+            assert_eq!(closed, asked != door, "{asked} {door}");
+        }
+        let mut shop = Shop::new(Key::aes([0; 16]));
+        let waiting = Counter::demo().tap(aes(asked, 1));
+        let accepted = shop.accept(&waiting.message().unwrap()).unwrap();
+        let refused = Some(Refusal::WrongMode { asked });
+        assert_eq!(RelayGate::new(&accepted).err(), refused);
+        let network = Liar(|_: &[u8]| Vec::<u8>::new());
+        assert_eq!(RemoteCard::new(&accepted, network).err(), refused);
+    }
+}
+
+/// The longest frames in both directions, and none longer.
+#[test]
+fn frames_of_any_length() {
+    for (command_len, reply_len, fits) in [
+        (0, 0, true),
+        (60, 60, true),
+        (72, 258, true),
+        (73, 258, false),
+        (72, 259, false),
+    ] {
+        let (mut relay, accepted) = dialogue(1);
+        let command = vec![7; command_len];
+        let answer = vec![9; reply_len];
+        let mut card = Echo(answer.clone());
+        let carrier = Liar(|message: &[u8]| match relay.exchange(message, &mut card) {
+            Ok(Some(reply)) => reply.to_vec(),
+            _ => Vec::new(),
+        });
+        let mut remote = RemoteCard::new(&accepted, carrier).unwrap();
+        let mut reply = [0; 300];
+        let result = remote.exchange(&command, &mut reply);
+        match result {
+            Ok(len) => {
+                assert!(fits, "{command_len} {reply_len}");
+                assert_eq!(reply[..len], answer);
+            }
+            Err(_) => assert!(!fits, "{command_len} {reply_len}"),
+        }
+    }
+    assert_eq!(room(&RelayCommand::from_slice(&[]).unwrap()), 26 + 3 + 72);
+    assert_eq!(room(&RelayReply::from_slice(&[]).unwrap()), 26 + 3 + 258);
+}
+
+/// The most that a message of this kind can hold.
+fn room<const N: usize>(_: &Message<N>) -> usize {
+    N
+}
+
+/// A card that answers everything alike.
+struct Echo(Vec<u8>);
+
+impl desfire_ev1::Link for Echo {
+    type Error = Gone;
+
+    fn format(&self) -> LinkFormat {
+        LinkFormat::WRAPPED
+    }
+}
+
+impl Transport for Echo {
+    fn exchange(&mut self, _: &[u8], reply: &mut [u8]) -> Result<usize, Gone> {
+        reply
+            .get_mut(..self.0.len())
+            .ok_or(Gone)?
+            .copy_from_slice(&self.0);
+        Ok(self.0.len())
+    }
 }
 
 const VERSION: [u8; 5] = [0x90, 0x60, 0, 0, 0];
