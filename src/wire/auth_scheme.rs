@@ -60,3 +60,32 @@ impl fmt::Display for AuthScheme {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_authentications() {
+        use AuthScheme::{Aes, Iso, Legacy};
+        for (key_type, accepted_by) in [
+            (KeyType::Des, &[Legacy, Iso][..]),
+            (KeyType::TwoKey3Des, &[Legacy, Iso]),
+            (KeyType::ThreeKey3Des, &[Iso]),
+            (KeyType::Aes, &[Aes]),
+        ] {
+            for scheme in [Legacy, Iso, Aes] {
+                let accepts = scheme.accepts(key_type);
+                assert_eq!(
+                    accepts,
+                    accepted_by.contains(&scheme),
+                    "{scheme} {key_type}"
+                );
+            }
+            assert_eq!(
+                AuthScheme::for_key_type(key_type),
+                accepted_by[accepted_by.len() - 1]
+            );
+        }
+    }
+}

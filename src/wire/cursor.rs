@@ -184,6 +184,7 @@ mod tests {
     fn reads_are_little_endian_and_checked() {
         let bytes = [1, 2, 3, 4, 5, 6, 0xFF, 0xFF, 0xFF, 0xFF, 7];
         let mut reader = Reader::new(&bytes);
+        assert_eq!(reader.remaining(), 11);
         assert_eq!(reader.u8(), Ok(1));
         assert_eq!(reader.u16(), Ok(0x0302));
         assert_eq!(reader.u24(), Ok(0x06_0504));

@@ -234,6 +234,8 @@ mod tests {
         let mut buffer = [0; 64];
         let names = native(Session::new().get_df_names(&mut buffer), &script).unwrap();
         assert_eq!(names.len(), 3);
+        let mut rest = names.clone();
+        assert_eq!((rest.next(), rest.len()), (Some(expected[0]), 2));
         assert_eq!(names.collect::<Vec<_>>(), expected);
         assert!(wrapped(Session::new().get_df_names(&mut buffer), &script).is_ok());
         let none = native(Session::new().get_df_names(&mut buffer), &[("6d", "00")]).unwrap();
@@ -258,6 +260,10 @@ mod tests {
         let machine = &mut Session::new();
         let error = native(machine.get_df_names(&mut buffer), &script).unwrap_err();
         assert_eq!(error.kind, Malformed::TooLong.into());
+        // 28 are as many as a card has.
+        script.remove(1);
+        let names = native(Session::new().get_df_names(&mut buffer), &script).unwrap();
+        assert_eq!(names.len(), 28);
         let mut inside = Session::at_level(Aid::new(1).unwrap());
         let error = refused_unsent(inside.get_df_names(&mut buffer));
         assert_eq!(error.kind, Misuse::NotAtPiccLevel.into());

@@ -218,8 +218,17 @@ mod tests {
             crate::error::ErrorKind::Misuse(Misuse::BufferTooSmall { .. })
         ));
         for code in [0x0A, 0x1A, 0xAA, 0x5A, 0xAF, 0x71, 0x77, 0xC4, 0x54, 0x5C] {
-            let code = CommandCode::from_byte(code);
-            refused_unsent(session.raw(code, &[], &[], &mut [], mode));
+            for code in [CommandCode::from_byte(code), CommandCode::Other(code)] {
+                let mode = RawMode {
+                    reply_len: None,
+                    ..mode
+                };
+                let error = refused_unsent(Session::new().raw(code, &[], &[], &mut [], mode));
+                assert!(matches!(
+                    error.kind,
+                    crate::error::ErrorKind::Misuse(Misuse::Invalid(_))
+                ));
+            }
         }
     }
 }
