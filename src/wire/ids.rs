@@ -384,4 +384,19 @@ mod tests {
         assert!(Aid::PICC.is_picc() && !Aid::new(1).unwrap().is_picc());
         assert!(KeyNo::MASTER.is_master() && !KeyNo::new(1).unwrap().is_master());
     }
+
+    #[test]
+    fn an_aid_is_six_hex_digits() {
+        assert_eq!("00DE16".parse(), Aid::new(0xDE16));
+        assert_eq!("f0de1c".parse(), Aid::new(0xF0_DE1C));
+        for text in [
+            "", "DE16", "0DE16", "000DE16", "+0DE16", "0xDE16", "00DE1G", "00DE1é",
+        ] {
+            let error = WireError::Text {
+                field: "AID",
+                digits: 6,
+            };
+            assert_eq!(text.parse::<Aid>(), Err(error), "{text}");
+        }
+    }
 }

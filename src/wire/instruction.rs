@@ -89,3 +89,15 @@ impl fmt::Display for Instruction {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_native_instruction_is_its_command() {
+        assert_eq!(Instruction::Native(CommandCode::Debit), CommandCode::Debit);
+        assert_ne!(Instruction::Native(CommandCode::Debit), CommandCode::Credit);
+        assert_ne!(Instruction::Iso(IsoInstruction::Select), CommandCode::Debit);
+    }
+}

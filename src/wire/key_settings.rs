@@ -242,6 +242,7 @@ mod tests {
             KeyInfo::new(KeyFamily::Aes, 14)
                 .unwrap()
                 .with_iso_file_ids()
+                .with_iso_file_ids()
                 .to_byte(),
             0xAE
         );
@@ -259,5 +260,27 @@ mod tests {
         assert_eq!(of(0xDF), ChangeKeyAccess::Key(KeyNo::new(13).unwrap()));
         assert_eq!(of(0xEF), ChangeKeyAccess::SameKey);
         assert_eq!(of(0xFF), ChangeKeyAccess::Frozen);
+    }
+
+    #[test]
+    fn who_changes_a_key() {
+        let key = |number| KeyNo::new(number).unwrap();
+        let by = |settings, number| KeySettings::from_byte(settings).changed_by(key(number));
+        // The master key goes by its own bit alone.
+        for high in 0..16 {
+            assert_eq!(by(high << 4 | 0x0F, 0), Some(KeyNo::MASTER));
+            assert_eq!(by(high << 4 | 0x0E, 0), None);
+        }
+        for (settings, number, expected) in [
+            (0x0E, 2, Some(0)),
+            (0x1E, 2, Some(1)),
+            (0x1E, 1, Some(0)),
+            (0xDE, 12, Some(13)),
+            (0xDE, 13, Some(0)),
+            (0xEE, 2, Some(2)),
+            (0xFF, 2, None),
+        ] {
+            assert_eq!(by(settings, number), expected.map(key), "{settings:02X}");
+        }
     }
 }

@@ -254,4 +254,30 @@ mod tests {
             [0x91, 0xAF]
         );
     }
+
+    #[test]
+    fn what_a_status_word_tells_a_person() {
+        for (sw, words) in [
+            (0x6C00, "second byte tells"),
+            (0x6CFF, "second byte tells"),
+            (0x6A83, "no such record"),
+            (0x6A84, "full"),
+            (0x6300, "reader"),
+            (0x63FF, "reader"),
+            (0x9000, "done"),
+            (0x6581, "memory"),
+            (0x6700, "wrong length"),
+            (0x6982, "access right"),
+            (0x6985, "no file selected"),
+            (0x6A82, "no such file"),
+            (0x6A86, "P1 or P2"),
+            (0x6A87, "Lc"),
+            (0x6D00, "this command"),
+            (0x6E00, "this class"),
+            (0x6F00, "no further information"),
+        ] {
+            let cause = StatusWord(sw).cause();
+            assert!(cause.contains(words), "{sw:04X}: {cause}");
+        }
+    }
 }

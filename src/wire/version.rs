@@ -227,5 +227,17 @@ mod tests {
         version.week_bcd = 0x53;
         version.year_bcd = 0xA0;
         assert_eq!(version.production(), None);
+        version.year_bcd = 0x99;
+        assert_eq!(version.production(), Some((53, 2099)));
+    }
+
+    /// Vendor, type and major version together make it one.
+    #[test]
+    fn what_is_no_ev1() {
+        for (place, value) in [(0, 0x05), (1, 0x02), (3, 0x00), (3, 0x12), (3, 0x33)] {
+            let mut bytes = RECORDED;
+            bytes[place] = value;
+            assert!(!Version::decode(&bytes).unwrap().is_ev1(), "{place}");
+        }
     }
 }
