@@ -242,10 +242,139 @@ impl Channel {
     ) -> Result<usize, ErrorKind> {
         self.check(protection)?;
         match self {
-            _ if protection == ReplyProtection::None => incoming.as_data(),
             Self::Open | Self::Lost => incoming.as_data(),
             Self::D40(d40) => d40.open(protection, incoming),
             Self::Ev1(ev1) => ev1.open(protection, incoming),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+    use crate::error::Authenticity;
+    use crate::pcd::channel::incoming::TAIL;
+
+    fn d40() -> Channel {
+        let key = Key::two_key_3des(*b"one half another").unwrap();
+        Channel::new(&SessionKey::new(Messaging::D40, key))
+    }
+
+    fn ev1(key: Key) -> Channel {
+        Channel::new(&SessionKey::new(Messaging::Ev1, key))
+    }
+
+    fn aes() -> Channel {
+        ev1(Key::aes(*b"an AES-128 key.."))
+    }
+
+    /// What the channel makes of a reply of these bytes, with room for as many.
+    fn open(
+        channel: &mut Channel,
+        protection: ReplyProtection,
+        bytes: &[u8],
+    ) -> Result<usize, ErrorKind> {
+        let mut buffer = bytes.to_vec();
+        let mut tail = [0; TAIL];
+        let len = bytes.len();
+        channel.open(
+            protection,
+            &mut Incoming {
+                buffer: &mut buffer,
+                tail: &mut tail,
+                len,
+            },
+        )
+    }
+
+    /// The lengths that the command table has, MAC of 4 or 8 bytes, CRC of 2 or 4, whole blocks.
+    #[test]
+    fn how_long_requests_become() {
+        let enciphered = |padding, second_crc| RequestProtection::Enciphered {
+            padding,
+            second_crc,
+        };
+        let zeros = enciphered(Padding::Zeros, &[]);
+        let marked = enciphered(Padding::Marked, &[]);
+        let twice = enciphered(Padding::Zeros, &[1, 2, 3]);
+        let (plain, mac) = (RequestProtection::Plain, RequestProtection::Mac);
+        let two = || ev1(Key::two_key_3des(*b"one half another").unwrap());
+        for (mut channel, protection, len, expected) in [
+            (Channel::Open, plain, 5, 5),
+            (d40(), plain, 5, 5),
+            (d40(), mac, 5, 9),
+            (d40(), zeros, 6, 8),
+            (d40(), zeros, 7, 16),
+            (d40(), marked, 5, 8),
+            (d40(), marked, 6, 16),
+            (d40(), twice, 4, 8),
+            (d40(), twice, 5, 16),
+            (aes(), plain, 5, 5),
+            (aes(), mac, 5, 13),
+            (aes(), zeros, 12, 16),
+            (aes(), zeros, 13, 32),
+            (aes(), marked, 11, 16),
+            (aes(), marked, 12, 32),
+            (aes(), twice, 8, 16),
+            (aes(), twice, 9, 32),
+            (two(), zeros, 4, 8),
+            (two(), zeros, 5, 16),
+        ] {
+            assert_eq!(channel.sealed_len(len, protection), expected);
+            // And so long they are.
+            let data = std::vec![7; len];
+            let request = Request {
+                code: 0x3D,
+                header: &[1],
+                data: &data,
+            };
+            let mut sealed = Sealed::empty();
+            channel.seal(request, protection, &mut sealed).unwrap();
+            let mut out = [0; 64];
+            assert_eq!(channel.take(&mut sealed, &data, &mut out), expected);
+        }
+    }
+
+    /// What has to be proved is not taken where nothing can prove it.
+    #[test]
+    fn nothing_is_taken_unproved() {
+        let enciphered = ReplyProtection::Enciphered {
+            length: DataLength::UNKNOWN,
+        };
+        for protection in [ReplyProtection::Mac, enciphered] {
+            let refused = Err(Misuse::NotAuthenticated);
+            assert_eq!(Channel::Open.check(protection), refused);
+            let opened = open(&mut Channel::Open, protection, &[0; 16]);
+            assert_eq!(opened, Err(Misuse::NotAuthenticated.into()));
+            assert!(open(&mut d40(), protection, &[0; 16]).is_err());
+            assert!(open(&mut aes(), protection, &[0; 16]).is_err());
+        }
+        for protection in [
+            ReplyProtection::None,
+            ReplyProtection::Standard,
+            ReplyProtection::Mac,
+            enciphered,
+        ] {
+            assert_eq!(Channel::Lost.check(protection), Err(Misuse::SessionLost));
+            let opened = open(&mut Channel::Lost, protection, &[0; 16]);
+            assert_eq!(opened, Err(Misuse::SessionLost.into()));
+        }
+        let standard = ReplyProtection::Standard;
+        assert_eq!(
+            open(&mut aes(), standard, &[0; 16]),
+            Err(Authenticity::MacWrong.into())
+        );
+        assert_eq!(
+            open(&mut aes(), standard, &[0; 7]),
+            Err(Authenticity::MacMissing.into())
+        );
+        // Outside secure messaging every channel gives what came.
+        for mut channel in [Channel::Open, d40(), aes()] {
+            assert_eq!(open(&mut channel, ReplyProtection::None, &[0; 3]), Ok(3));
+        }
+        for mut channel in [Channel::Open, d40()] {
+            assert_eq!(open(&mut channel, standard, &[0; 3]), Ok(3));
         }
     }
 }
