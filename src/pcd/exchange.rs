@@ -580,3 +580,77 @@ impl<H: Holder, C: Command> Drop for Exchange<H, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcd::command::testing::{hex, native};
+    use crate::pcd::session::Session;
+    use crate::wire::StatusWord;
+    use std::string::ToString as _;
+
+    #[test]
+    fn out_of_turn() {
+        let mut session = Session::new();
+        let mut machine = session.free_mem();
+        let early = machine.step(&hex("00")).map(|_| ()).unwrap_err();
+        assert_eq!(early.kind, Misuse::OutOfTurn.into());
+        assert_eq!(
+            (early.outcome, early.session_lost),
+            (Outcome::NotSent, false)
+        );
+        machine.start(LinkFormat::NATIVE).unwrap();
+        let lost = machine.step(&[]).map(|_| ()).unwrap_err();
+        assert_eq!((lost.outcome, lost.session_lost), (Outcome::Unknown, true));
+        for late in [
+            machine.step(&hex("00")).map(|_| ()).unwrap_err(),
+            machine.start(LinkFormat::NATIVE).map(|_| ()).unwrap_err(),
+        ] {
+            assert_eq!(late.kind, Misuse::OutOfTurn.into());
+            assert_eq!((late.outcome, late.session_lost), (Outcome::Unknown, true));
+        }
+    }
+
+    /// The answer that nobody waits for any more must not become the answer to the next command.
+    #[test]
+    fn dropped_in_the_middle() {
+        let mut session = Session::new();
+        drop(session.free_mem());
+        assert!(native(session.free_mem(), &[("6e", "00 001f00")]).is_ok());
+        let mut machine = session.free_mem();
+        machine.start(LinkFormat::NATIVE).unwrap();
+        drop(machine);
+        let mut next = session.free_mem();
+        let error = next.start(LinkFormat::NATIVE).unwrap_err();
+        assert_eq!(error.kind, Misuse::SessionLost.into());
+    }
+
+    /// An answer without end stops where it is longer than it can be.
+    #[test]
+    fn answers_without_end() {
+        let mut session = Session::new();
+        let mut machine = session.free_mem();
+        machine.start(LinkFormat::NATIVE).unwrap();
+        let part = hex(&("af".to_string() + &"07".repeat(36)));
+        let error = machine.step(&part).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind, Malformed::TooLong.into());
+    }
+
+    /// What is no answer to a wrapped command is told apart from a refusal.
+    #[test]
+    fn other_status_words() {
+        for (answer, kind) in [
+            ("6a82", ErrorKind::RefusedIso(StatusWord::NOT_FOUND)),
+            (
+                "9000",
+                crate::wire::WireError::StatusWord(StatusWord::OK).into(),
+            ),
+        ] {
+            let mut session = Session::new();
+            let mut machine = session.free_mem();
+            machine.start(LinkFormat::WRAPPED).unwrap();
+            let error = machine.step(&hex(answer)).map(|_| ()).unwrap_err();
+            assert_eq!(error.kind, kind);
+        }
+    }
+}

