@@ -459,12 +459,6 @@ impl<S> Session<S> {
         let rnd_a = rnd_a.map_err(Into::into);
         Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
     }
-
-    /// Forgets the authentication, whose keys are wiped. The card still has its own: the next command
-    /// must be one that ends it.
-    pub(in crate::pcd) fn before_selection(self) -> Session<Unauthenticated> {
-        Session::at(self.inner.place.level)
-    }
 }
 
 impl<S> fmt::Debug for Session<S> {

@@ -317,7 +317,8 @@ mod tests {
     /// The registers after loading: the published list begins so.
     #[test]
     fn published_registers() {
-        let dukpt = Dukpt::load(&base().initial_key(KEY_ID));
+        let mut dukpt = Dukpt::load(&base().initial_key(KEY_ID));
+        assert_eq!((Dukpt::SAVED, dukpt.counter()), (524, 1));
         for (register, published) in dukpt.registers.iter().zip([
             "4F21B565BAD9835E112B6465635EAE44",
             "2F34D68DE10F68D38091A73B9E7C437C",
@@ -330,6 +331,8 @@ mod tests {
         ]) {
             assert_eq!(*register, key(published));
         }
+        dukpt.next_key().unwrap();
+        assert_eq!(dukpt.counter(), 2);
     }
 
     #[test]

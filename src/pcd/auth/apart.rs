@@ -214,3 +214,33 @@ impl Proved {
         Session::opened(key, key_no, key_type, place)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a handshake with the key at hand: before anything is sent, the link has to have room for the token.
+    #[test]
+    fn as_much_as_the_link_takes() {
+        for (scheme, key_type, needed) in [
+            (AuthScheme::Aes, KeyType::Aes, 32),
+            (AuthScheme::Iso, KeyType::ThreeKey3Des, 32),
+            (AuthScheme::Legacy, KeyType::Des, 16),
+        ] {
+            let start = |max_command| {
+                let format = LinkFormat {
+                    max_command,
+                    ..LinkFormat::NATIVE
+                };
+                let mut machine = Opening::new(Session::new(), scheme, KeyNo::MASTER, key_type);
+                machine.start(format).map(<[u8]>::len)
+            };
+            assert_eq!(start(1 + needed), Ok(2));
+            let error = start(needed).unwrap_err();
+            let available = needed - 1;
+            let narrow = Misuse::TransportTooNarrow { needed, available };
+            assert_eq!(error.kind, narrow.into());
+            assert_eq!(error.outcome, crate::error::Outcome::NotSent);
+        }
+    }
+}

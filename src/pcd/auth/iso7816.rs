@@ -412,6 +412,27 @@ mod tests {
     }
 
     #[test]
+    fn as_much_as_the_link_takes() {
+        for (key, needed) in [(Key::aes([0; 16]), 37), (Key::des([0; 8]), 21)] {
+            let start = |max_command| {
+                let format = LinkFormat {
+                    max_command,
+                    ..LinkFormat::WRAPPED
+                };
+                machine(&key, 1).start(format).map(<[u8]>::len)
+            };
+            assert_eq!(start(needed), Ok(5));
+            let error = start(needed - 1).unwrap_err();
+            let available = needed - 1;
+            let narrow = Misuse::TransportTooNarrow { needed, available };
+            assert_eq!(
+                (error.kind, error.outcome),
+                (narrow.into(), Outcome::NotSent)
+            );
+        }
+    }
+
+    #[test]
     fn all_key_types_at_both_levels() {
         for card in cards() {
             for level in [0, 1] {

@@ -103,3 +103,46 @@ impl Machine for Authenticate<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcd::exchange::LinkFormat;
+    use crate::pcd::session::Session;
+
+    /// A link that cannot carry the token is refused before the handshake begins, which would end a session
+    /// on the card; one that just can is taken.
+    #[test]
+    fn as_much_as_the_link_takes() {
+        for (scheme, key, needed) in [
+            (AuthScheme::Aes, Key::aes([0; 16]), 32),
+            (AuthScheme::Iso, Key::three_key_3des([0; 24]), 32),
+            (AuthScheme::Iso, Key::des([0; 8]), 16),
+            (AuthScheme::Legacy, Key::des([0; 8]), 16),
+        ] {
+            let start = |max_command| {
+                let format = LinkFormat {
+                    max_command,
+                    ..LinkFormat::NATIVE
+                };
+                let session = Session::new();
+                let mut machine = session.authenticate_with_fixed_nonce_for_testing_only(
+                    scheme,
+                    KeyNo::MASTER,
+                    &key,
+                    [0; 16],
+                );
+                machine.start(format).map(<[u8]>::to_vec)
+            };
+            assert_eq!(
+                start(1 + needed).unwrap(),
+                [scheme.command().to_byte(), 0x00]
+            );
+            let error = start(needed).unwrap_err();
+            let available = needed - 1;
+            let narrow = Misuse::TransportTooNarrow { needed, available };
+            assert_eq!(error.kind, narrow.into());
+            assert_eq!(error.outcome, crate::error::Outcome::NotSent);
+        }
+    }
+}

@@ -67,7 +67,9 @@ impl<S> Session<S> {
         self,
         aid: Aid,
     ) -> Exchange<Session<Unauthenticated>, SelectApplication> {
-        Exchange::new(self.before_selection(), Ok(SelectApplication { aid }))
+        // The card still has its keys until it has selected; these here are wiped now.
+        drop(self);
+        Exchange::new(Session::new(), Ok(SelectApplication { aid }))
     }
 }
 

@@ -178,7 +178,8 @@ impl<S> Session<S> {
         target: IsoTarget,
     ) -> IsoExchange<Session<Unauthenticated>, SelectApplicationByName> {
         let command = SelectApplicationByName::new(target, &self.inner);
-        IsoExchange::new(self.before_selection(), command)
+        drop(self);
+        IsoExchange::new(Session::new(), command)
     }
 
     /// Selects a file of the selected application for the commands that follow. A session goes on.
