@@ -373,6 +373,13 @@ mod tests {
                 if key_type == KeyType::Des {
                     assert_eq!(key.stored()[..8], key.stored()[8..]);
                 }
+                if key_type == KeyType::TwoKey3Des {
+                    // As libfreefare does: the low bits of the second half are the complement.
+                    let low = |half: &[u8]| half.iter().fold(0, |bits, byte| bits << 1 | byte & 1);
+                    let (first, second) = key.stored().split_at(8);
+                    let (first, second): (u8, u8) = (low(first), low(second));
+                    assert_eq!((first, second), (version, !version));
+                }
             }
         }
     }

@@ -510,6 +510,10 @@ mod tests {
             assert_eq!(machine.step(&hex(last)).unwrap_err().kind, kind);
             let error = machine.step(&hex("9000")).unwrap_err();
             assert_eq!(error.kind, Misuse::OutOfTurn.into());
+            assert_eq!(error.outcome, Outcome::Unknown);
         }
+        let error = machine(&key, 1).step(&hex("9000")).unwrap_err();
+        assert_eq!(error.kind, Misuse::OutOfTurn.into());
+        assert_eq!(error.outcome, Outcome::NotSent);
     }
 }
