@@ -243,4 +243,25 @@ mod tests {
             assert_eq!(error.outcome, crate::error::Outcome::NotSent);
         }
     }
+
+    /// A token from elsewhere may be longer than the handshake's: it is never sent in part.
+    #[test]
+    fn a_token_that_does_not_fit() {
+        let format = LinkFormat {
+            max_command: 1 + 16,
+            ..LinkFormat::NATIVE
+        };
+        for (len, fits) in [(16, true), (17, false), (32, false)] {
+            let (scheme, key_type) = (AuthScheme::Legacy, KeyType::Des);
+            let mut opening = Opening::new(Session::new(), scheme, KeyNo::MASTER, key_type);
+            opening.start(format).unwrap();
+            let Ok(Step::Done(opened)) = opening.step(&[0xAF, 1, 2, 3, 4, 5, 6, 7, 8]) else {
+                panic!("no challenge");
+            };
+            let token = InlineBytes::new(&[9; 32][..len]).unwrap();
+            let mut proving = opened.token(token);
+            let started = proving.start(format).map(<[u8]>::len);
+            assert_eq!(started.is_ok(), fits, "{len}: {started:?}");
+        }
+    }
 }

@@ -145,4 +145,26 @@ mod tests {
             assert_eq!(error.outcome, crate::error::Outcome::NotSent);
         }
     }
+
+    /// What is no answer to a wrapped command is told apart from a refusal.
+    #[test]
+    fn other_status_words() {
+        use crate::wire::{StatusWord, WireError};
+        for (answer, kind) in [
+            ([0x6A, 0x82], ErrorKind::RefusedIso(StatusWord::NOT_FOUND)),
+            ([0x90, 0x00], WireError::StatusWord(StatusWord::OK).into()),
+        ] {
+            let key = Key::aes([0; 16]);
+            let session = Session::new();
+            let mut machine = session.authenticate_with_fixed_nonce_for_testing_only(
+                AuthScheme::Aes,
+                KeyNo::MASTER,
+                &key,
+                [0; 16],
+            );
+            machine.start(LinkFormat::WRAPPED).unwrap();
+            let error = machine.step(&answer).map(|_| ()).err();
+            assert_eq!(error.map(|error| error.kind), Some(kind));
+        }
+    }
 }

@@ -117,8 +117,8 @@ impl Incoming<'_> {
         length: DataLength,
     ) -> Result<usize, ErrorKind> {
         let block_len = cipher.block_len();
-        let in_blocks = self.len > 0 && self.len.is_multiple_of(block_len);
-        if !in_blocks || self.len < crc.len() {
+        // A block is longer than any CRC.
+        if self.len == 0 || !self.len.is_multiple_of(block_len) {
             return Err(Authenticity::CiphertextLength.into());
         }
         self.decrypt(cipher, iv, block_len);
@@ -244,4 +244,149 @@ fn crc_at(crc: ReplyCrc, before: &Running, end: &[u8], cut: usize, block_len: us
     let found = found.fold(0, |value, byte| value << 8 | u32::from(*byte));
     // A CRC is no secret once the reply is here, and no key: timing tells nothing of use.
     running.finish() == found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcd::key::Key;
+    use std::vec::Vec;
+
+    const LENGTHS: core::ops::Range<usize> = 0..70;
+
+    /// As a card makes it: data, CRC and this much padding, enciphered from a zero IV.
+    fn reply(cipher: &Cipher, crc: ReplyCrc, data: &[u8], padding: &[u8]) -> Vec<u8> {
+        let crc = match crc {
+            ReplyCrc::D40 => CRC16.checksum(data).to_le_bytes().to_vec(),
+            ReplyCrc::Ev1 => CRC32
+                .checksum(&[data, &[0]].concat())
+                .to_le_bytes()
+                .to_vec(),
+        };
+        let mut reply = [data, &crc, padding].concat();
+        cipher.cbc_encrypt(&mut Iv::ZERO.clone(), &mut reply);
+        reply
+    }
+
+    /// What the caller gets, with room for `room` bytes; whatever it is, nothing is left of the rest.
+    fn open(
+        cipher: &Cipher,
+        crc: ReplyCrc,
+        reply: &[u8],
+        room: usize,
+        length: DataLength,
+    ) -> Result<Vec<u8>, ErrorKind> {
+        let mut buffer = std::vec![0x5A; room];
+        let mut tail = [0; TAIL];
+        let places = buffer.iter_mut().chain(&mut tail);
+        places.zip(reply).for_each(|(to, from)| *to = *from);
+        let mut incoming = Incoming {
+            buffer: &mut buffer,
+            tail: &mut tail,
+            len: reply.len(),
+        };
+        let len = incoming.decipher(cipher, &mut Iv::ZERO.clone(), crc, length)?;
+        assert!(buffer[len..].iter().all(|byte| *byte == 0), "wiped");
+        assert_eq!(tail, [0; TAIL]);
+        buffer.truncate(len);
+        Ok(buffer)
+    }
+
+    fn ciphers() -> [(Cipher, ReplyCrc, usize); 3] {
+        let two = Key::two_key_3des(*b"one half another").unwrap();
+        [
+            (Cipher::new(&Key::aes([7; 16])), ReplyCrc::Ev1, 16),
+            (Cipher::new(&two), ReplyCrc::Ev1, 8),
+            (Cipher::new(&two), ReplyCrc::D40, 8),
+        ]
+    }
+
+    /// No zero at the end, so that there is one way to read it.
+    fn data(len: usize) -> Vec<u8> {
+        (1..=len).map(|byte| u8::try_from(byte).unwrap()).collect()
+    }
+
+    /// Every padding that a card may use, for data of every length, in a buffer that just has room.
+    #[test]
+    fn every_padding() {
+        for (cipher, crc, block) in ciphers() {
+            for len in LENGTHS {
+                let data = data(len);
+                let missing = (len + crc.len()).next_multiple_of(block) - len - crc.len();
+                let zeros = std::vec![0; missing];
+                let mut marked = std::vec![0; if missing == 0 { block } else { missing }];
+                marked[0] = 0x80;
+                for padding in [&zeros, &marked] {
+                    let reply = reply(&cipher, crc, &data, padding);
+                    for length in [DataLength::Exactly(len), DataLength::Believed(len)] {
+                        let opened = open(&cipher, crc, &reply, len, length);
+                        assert_eq!(opened.as_ref(), Ok(&data), "{len} {length:?}");
+                    }
+                    // One byte of room less is too little; another length is another reply.
+                    if let Some(less) = len.checked_sub(1) {
+                        let exactly = DataLength::Exactly(less);
+                        assert!(open(&cipher, crc, &reply, len, exactly).is_err(), "{len}");
+                        let unknown = DataLength::UNKNOWN;
+                        let opened = open(&cipher, crc, &reply, less, unknown);
+                        assert!(opened.is_err(), "{len}");
+                    }
+                    // Under D40 data and the start of their CRC pass, if zeros follow.
+                    if matches!(crc, ReplyCrc::D40) {
+                        continue;
+                    }
+                    let more = DataLength::Exactly(len + 1);
+                    assert!(open(&cipher, crc, &reply, len + 1, more).is_err(), "{len}");
+                }
+                let reply = reply(&cipher, crc, &data, &marked);
+                let opened = open(&cipher, crc, &reply, len, DataLength::UNKNOWN);
+                assert_eq!(opened, Ok(data), "{len}");
+            }
+        }
+    }
+
+    /// Padding of another form, or a block too much of it, is none.
+    #[test]
+    fn other_padding() {
+        for (cipher, crc, block) in ciphers() {
+            for len in LENGTHS {
+                let data = data(len);
+                let missing = (len + crc.len()).next_multiple_of(block) - len - crc.len();
+                let mut ill = Vec::new();
+                // A bit in any place, and a whole block of zeros.
+                for place in 0..missing {
+                    let mut padding = std::vec![0; missing];
+                    padding[place] |= 1;
+                    ill.push(padding.clone());
+                    padding[0] |= 0x80;
+                    ill.push(padding);
+                }
+                ill.push(std::vec![0; missing + block]);
+                let mut long = std::vec![0; missing + block];
+                long[0] = 0x80;
+                if missing > 0 {
+                    ill.push(long);
+                }
+                for padding in ill {
+                    let reply = reply(&cipher, crc, &data, &padding);
+                    let exactly = DataLength::Exactly(len);
+                    let opened = open(&cipher, crc, &reply, len + block, exactly);
+                    assert_eq!(
+                        opened,
+                        Err(Authenticity::CrcWrong.into()),
+                        "{len} {padding:02X?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_blocks() {
+        for (cipher, crc, block) in ciphers() {
+            for len in [0, 1, block - 1, block + 1] {
+                let opened = open(&cipher, crc, &data(len), 64, DataLength::UNKNOWN);
+                assert_eq!(opened, Err(Authenticity::CiphertextLength.into()));
+            }
+        }
+    }
 }
