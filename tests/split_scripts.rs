@@ -905,6 +905,28 @@ fn torn_between_two_changes() {
     }
 }
 
+/// Whoever starts a script that is over hears whether something has left.
+#[test]
+fn played_twice() {
+    for (changes, outcome) in [(false, Outcome::NotSent), (true, Outcome::Unknown)] {
+        let mut counter = Counter::demo();
+        let made = make(&mut counter, |session, script| {
+            if changes {
+                script.send(session.debit(file(2), amount(1))).unwrap();
+                script.send(session.commit_transaction()).unwrap();
+            }
+            script.ask(session.get_value(file(2))).unwrap();
+        });
+        let mut receipt = vec![0; 512];
+        let mut player = made.waiting.script(&made.script, &mut receipt).unwrap();
+        assert!(player.play(&mut counter).is_ok());
+        let sent = counter.frames.len();
+        let error = player.play(&mut counter).unwrap_err();
+        assert_eq!((error.outcome(), error.session_lost()), (outcome, true));
+        assert_eq!(counter.frames.len(), sent);
+    }
+}
+
 /// The card, but that somebody answers one frame in its place.
 struct Interrupted {
     card: Counter,

@@ -205,11 +205,8 @@ fn the_end(
     let first = fitting.clone().next().ok_or(Authenticity::CrcWrong)?;
     let mut allowed = fitting.clone().filter(|len| length.allows(*len));
     let Some(len) = allowed.next() else {
-        return match length {
-            DataLength::Exactly(_) => Err(Authenticity::CrcWrong.into()),
-            // What came is sound, but not as long as the caller thinks.
-            _ => length.check(first).map(|()| first).map_err(Into::into),
-        };
+        // What came is sound, but not as long as the caller thinks.
+        return length.check(first).map(|()| first).map_err(Into::into);
     };
     let unclear = match length {
         DataLength::Exactly(_) => false,
