@@ -548,4 +548,56 @@ mod tests {
         assert!(!free.inner.nothing_open());
         assert!(free.inner.ready().is_err());
     }
+
+    /// Every command whose change waits for a commit is noted, and what ends the waiting too.
+    #[test]
+    fn what_waits_for_a_commit() {
+        use crate::command::RawMode;
+        use crate::wire::{Amount, CommandCode};
+        let file = FileNo::new(2).unwrap();
+        let amount = Amount::new(5).unwrap();
+        let raw = RawMode {
+            request: CommMode::Plain,
+            reply: CommMode::Plain,
+            reply_len: None,
+        };
+        let abort: &[(&str, &str)] = &[("a7", "00")];
+        for index in 0..7 {
+            let mut free = Session::at_level(crate::wire::Aid::from_bytes([1, 0, 0]));
+            macro_rules! run {
+                ($machine:expr, $frame:literal) => {
+                    native($machine, &[($frame, "00")]).map(drop).unwrap()
+                };
+            }
+            let plain = CommMode::Plain;
+            match index {
+                0 => run!(free.credit(file, amount).comm_mode(plain), "0c 02 05000000"),
+                1 => run!(
+                    free.limited_credit(file, amount).comm_mode(plain),
+                    "1c 02 05000000"
+                ),
+                2 => run!(free.debit(file, amount).comm_mode(plain), "dc 02 05000000"),
+                3 => run!(
+                    free.write_data(file, 0, &[7]).comm_mode(plain),
+                    "3d 02 000000 010000 07"
+                ),
+                4 => run!(
+                    free.write_record(file, 0, &[7]).comm_mode(plain),
+                    "3b 02 000000 010000 07"
+                ),
+                5 => run!(free.clear_record_file(file), "eb 02"),
+                _ => run!(
+                    free.raw(CommandCode::Other(0x3F), &[], &[], &mut [], raw),
+                    "3f"
+                ),
+            }
+            assert!(free.has_pending(), "{index}");
+            native(free.abort_transaction(), abort).unwrap();
+            assert!(!free.has_pending(), "{index}");
+        }
+        // What is valid at once does not wait.
+        let mut free = Session::at_level(crate::wire::Aid::from_bytes([1, 0, 0]));
+        native(free.get_file_ids(), &[("6f", "00")]).unwrap();
+        assert!(!free.has_pending());
+    }
 }

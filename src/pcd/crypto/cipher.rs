@@ -352,6 +352,16 @@ mod tests {
         Cipher::new(&Key::des([0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF]))
     }
 
+    /// Nothing absorbed, nothing enciphered: the MAC of no data is the IV, under every key.
+    #[test]
+    fn no_data() {
+        let mut iv = Iv::ZERO;
+        key().cbc_absorb(&mut iv, &[]);
+        assert_eq!(iv.bytes(8), [0; 8]);
+        key().cbc_absorb(&mut iv, &[0]);
+        assert_ne!(iv.bytes(8), [0; 8]);
+    }
+
     #[test]
     fn send_mode_is_undone_by_the_cards_encryption() {
         let plain = *b"0123456789abcdef01234567";
