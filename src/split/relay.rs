@@ -30,7 +30,9 @@ const MAX_REPLY: usize = 258;
 /// A frame for the card.
 pub type RelayCommand = Message<{ OVERHEAD + 3 + MAX_COMMAND }>;
 /// A frame from the card.
-pub type RelayReply = Message<{ OVERHEAD + 3 + MAX_REPLY }>;
+pub type RelayReply = Message<MAX_ANSWER>;
+
+const MAX_ANSWER: usize = OVERHEAD + 3 + MAX_REPLY;
 
 /// The terminal's side of a remote dialogue. It holds no card key, and no session key. No heap.
 pub struct Relay {
@@ -365,8 +367,6 @@ impl<C: Carries> Link for RemoteCard<C> {
         self.format
     }
 }
-
-const MAX_ANSWER: usize = OVERHEAD + 3 + MAX_REPLY;
 
 impl<C: Carrier> Transport for RemoteCard<C> {
     fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, Self::Error> {

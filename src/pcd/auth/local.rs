@@ -167,4 +167,26 @@ mod tests {
             assert_eq!(error.map(|error| error.kind), Some(kind));
         }
     }
+
+    #[test]
+    fn out_of_turn() {
+        use crate::error::Outcome;
+        let key = Key::aes([0; 16]);
+        let session = Session::new();
+        let (scheme, key_no) = (AuthScheme::Aes, KeyNo::MASTER);
+        let mut machine =
+            session.authenticate_with_fixed_nonce_for_testing_only(scheme, key_no, &key, [0; 16]);
+        for (step, outcome) in [(true, Outcome::NotSent), (false, Outcome::Unknown)] {
+            let error = machine.step(&[0xAF; 17]).map(|_| ()).unwrap_err();
+            if step {
+                assert_eq!(error.kind, Misuse::OutOfTurn.into());
+                machine.start(LinkFormat::NATIVE).unwrap();
+                machine.step(&[0xAE]).map(|_| ()).unwrap_err();
+            }
+            assert_eq!((error.outcome, error.session_lost), (outcome, true));
+        }
+        let error = machine.start(LinkFormat::NATIVE).unwrap_err();
+        assert_eq!(error.kind, Misuse::OutOfTurn.into());
+        assert_eq!(error.outcome, Outcome::Unknown);
+    }
 }

@@ -136,6 +136,12 @@ mod tests {
         refused_unsent(session.create_cyclic_record_file(file, iso, mode, rights, U24::ZERO, size));
         let one = U24::new(1).unwrap();
         refused_unsent(session.create_cyclic_record_file(file, iso, mode, rights, size, one));
+        let two = U24::new(2).unwrap();
+        native(
+            session.create_cyclic_record_file(file, None, mode, rights, size, two),
+            &[("c0 04 03 3012 100000 020000", "00")],
+        )
+        .unwrap();
         refused_unsent(
             Session::new().create_cyclic_record_file(file, iso, mode, rights, size, size),
         );
