@@ -277,6 +277,14 @@ mod tests {
         let machine = picc.read_data(file, 0..1, &mut buffer);
         let error = refused_unsent(machine.comm_mode(CommMode::Plain));
         assert_eq!(error.kind, Misuse::NotInApplication.into());
+        // To the end of a file that is known to be longer than the buffer.
+        let settings = crate::wire::FileSettings::decode(&[0, 0, 0xEE, 0xEE, 10, 0, 0]).unwrap();
+        session.assume_file_settings(file, &settings);
+        let error = refused_unsent(session.read_data_to_end(file, 5, &mut buffer));
+        assert_eq!(error.kind, expected.into());
+        let script = [("bd 02 060000 000000", "00 01020304")];
+        let data = native(session.read_data_to_end(file, 6, &mut buffer), &script);
+        assert_eq!(data, Ok(&[1, 2, 3, 4][..]));
     }
 
     /// The settings of an unknown file are asked for first, once.

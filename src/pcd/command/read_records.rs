@@ -256,5 +256,16 @@ mod tests {
             received: 2,
         };
         assert_eq!(error.unwrap_err().kind, expected.into());
+        // A size that is known to be another.
+        let linear = [3, 0, 0xEE, 0xEE, 4, 0, 0, 9, 0, 0, 1, 0, 0];
+        let settings = crate::wire::FileSettings::decode(&linear).unwrap();
+        let mut session = Session::at_level(Aid::new(1).unwrap());
+        session.assume_file_settings(file, &settings);
+        let error = refused_unsent(session.read_records(file, 0, 1, 2, &mut buffer));
+        let (stated, actual) = (2, 4);
+        assert_eq!(error.kind, Misuse::RecordSize { stated, actual }.into());
+        let script = [("bb 00 000000 010000", "00 01020304")];
+        let records = native(session.read_records(file, 0, 1, 4, &mut buffer), &script);
+        assert_eq!(records, Ok(&[1, 2, 3, 4][..]));
     }
 }
