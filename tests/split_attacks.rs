@@ -416,6 +416,53 @@ fn a_forged_receipt() {
     }
 }
 
+/// A terminal that would like the key holder to believe that the card has other data than stated, and has
+/// therefore not done what it has done.
+#[test]
+fn a_forged_deviation() {
+    let mut shop = Shop::new(Key::aes([0; 16]));
+    let mut counter = Counter::demo();
+    let waiting = counter.tap(aes(Mode::Script, 1));
+    let challenge = waiting.message().unwrap().to_vec();
+    let (mut script, mut record) = ([0; 1024], [0; 1024]);
+    let answered = shop.answer(&challenge);
+    let (mut session, mut builder) = answered.script(&mut script, &mut record).unwrap();
+    state_settings(&mut session, counter.card());
+    let value = 1000_i32.to_le_bytes();
+    builder.expect(session.get_value(file(2)), &value).unwrap();
+    let mut buffer = [0; 4];
+    let read = session.read_data(file(1), 0..4, &mut buffer);
+    builder.expect(read, &[0; 4]).unwrap();
+    let debit = session.debit(file(2), Amount::new(250).unwrap());
+    builder.send(debit).unwrap();
+    builder.send(session.commit_transaction()).unwrap();
+    let Finished { script, record } = builder.finish().unwrap();
+    let mut sealed = vec![0; record.sealed_len()];
+    record.seal(&StorageKey::new(STORAGE), &mut sealed).unwrap();
+    let mut receipt = [0; 512];
+    let mut player = waiting.script(script, &mut receipt).unwrap();
+    player.play(&mut counter).unwrap();
+    let receipt = player.into_receipt().unwrap().to_vec();
+    assert_eq!(judged(&sealed, &receipt), Ok(Verdict::Done));
+
+    // Header 10, proof 17, the value's reply 3 + 16, the data's 3 + 12; then what changes the card.
+    let (value_at, data_at, end) = (10 + 17 + 3, 10 + 17 + 19 + 3, 10 + 17 + 19 + 15);
+    let places = (value_at..value_at + 16).chain(data_at..data_at + 12);
+    for place in places {
+        for bit in 0..8 {
+            let mut whole = receipt.clone();
+            whole[place] ^= 1 << bit;
+            // As if the terminal had stopped there.
+            let mut stopped = whole[..end].to_vec();
+            stopped.extend([0; 16]);
+            for forged in [whole, stopped] {
+                let forged = forge(&challenge, forged);
+                assert_eq!(judged(&sealed, &forged), Ok(Verdict::Unknown), "{place}");
+            }
+        }
+    }
+}
+
 /// The commit has not been sent; the terminal makes up the card's reply.
 #[test]
 fn a_made_up_commit() {

@@ -584,6 +584,7 @@ impl<H: Holder, C: Command> Drop for Exchange<H, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pcd::channel::Channel;
     use crate::pcd::command::testing::{hex, native};
     use crate::pcd::session::Session;
     use crate::wire::StatusWord;
@@ -620,6 +621,8 @@ mod tests {
         let mut machine = session.free_mem();
         machine.start(LinkFormat::NATIVE).unwrap();
         drop(machine);
+        // At once: no key waits for the next command.
+        assert!(matches!(session.inner.channel, Channel::Lost));
         let mut next = session.free_mem();
         let error = next.start(LinkFormat::NATIVE).unwrap_err();
         assert_eq!(error.kind, Misuse::SessionLost.into());

@@ -283,6 +283,8 @@ mod tests {
         let mut machine = session.iso_update_binary(PLACE, &[1]);
         machine.start(LinkFormat::WRAPPED).unwrap();
         drop(machine);
+        // At once: no key waits for the next command.
+        assert!(matches!(session.inner.channel, Channel::Lost));
         let mut next = session.iso_update_binary(PLACE, &[1]);
         let error = next.start(LinkFormat::WRAPPED).unwrap_err();
         assert_eq!(error.kind, Misuse::SessionLost.into());

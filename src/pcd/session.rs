@@ -600,4 +600,54 @@ mod tests {
         native(free.get_file_ids(), &[("6f", "00")]).unwrap();
         assert!(!free.has_pending());
     }
+
+    /// What was known of a file counts no more once it is another or none.
+    #[test]
+    fn files_that_are_not_the_same_any_more() {
+        use crate::wire::{FileDetail, FileSettings, ValueFlags};
+        let file = FileNo::new(2).unwrap();
+        let size = U24::new(16).unwrap();
+        let rights = AccessRights::from_bytes([0xEE, 0xEE]);
+        let settings = FileSettings {
+            comm: CommMode::Mac.into(),
+            rights,
+            detail: FileDetail::StandardData { size },
+        };
+        for index in 0..6 {
+            let mut free = Session::at_level(crate::wire::Aid::from_bytes([1, 0, 0]));
+            free.assume_file_settings(file, &settings);
+            let known = |free: &Session<_>| free.inner.place.files.get(file).is_some();
+            assert!(known(&free));
+            macro_rules! run {
+                ($machine:expr, $frame:literal) => {
+                    native($machine, &[($frame, "00")]).map(drop).unwrap()
+                };
+            }
+            let (plain, none) = (CommMode::Plain, ValueFlags::empty());
+            match index {
+                0 => run!(free.delete_file(file), "df 02"),
+                1 => run!(
+                    free.create_std_data_file(file, None, plain, rights, size),
+                    "cd 02 00 eeee 100000"
+                ),
+                2 => run!(
+                    free.create_backup_data_file(file, None, plain, rights, size),
+                    "cb 02 00 eeee 100000"
+                ),
+                3 => run!(
+                    free.create_linear_record_file(file, None, plain, rights, size, size),
+                    "c1 02 00 eeee 100000 100000"
+                ),
+                4 => run!(
+                    free.create_cyclic_record_file(file, None, plain, rights, size, size),
+                    "c0 02 00 eeee 100000 100000"
+                ),
+                _ => run!(
+                    free.create_value_file(file, plain, rights, 0..=9, 5, none),
+                    "cc 02 00 eeee 00000000 09000000 05000000 00"
+                ),
+            }
+            assert!(!known(&free), "{index}");
+        }
+    }
 }
