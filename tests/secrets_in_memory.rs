@@ -468,6 +468,20 @@ fn commands_with_secrets_leave_nothing() {
                 .comm_mode(CommMode::Enciphered);
             let read = [("what was read", Seeded(2).bytes(100))];
             look(drive(machine, &mut opened.wire, until), &read, "ReadData");
+
+            // What does not fit into the buffer is deciphered behind it before that shows.
+            let mut opened = open(suite, 44);
+            let mut buffer = [0; 80];
+            let machine = opened
+                .session
+                .read_data_to_end(file_no(2), 0, &mut buffer)
+                .comm_mode(CommMode::Enciphered);
+            let rest = [("what did not fit", Seeded(2).bytes(100)[80..].to_vec())];
+            look(
+                drive(machine, &mut opened.wire, until),
+                &rest,
+                "ReadData to the end",
+            );
         }
     }
     // Not so without a session, or this would show nothing: what is written in clear is in the frame.

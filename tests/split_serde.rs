@@ -29,3 +29,21 @@ fn text_is_hexadecimal() {
             .is_empty()
     );
 }
+
+/// Formats that have bytes as such, whole or one by one.
+#[test]
+fn bytes_are_bytes() {
+    use serde::Deserialize as _;
+    use serde::de::value::{BytesDeserializer, Error, SeqDeserializer};
+    let bytes = [0x01, 0xAB, 0xFF, 0x00];
+    for len in 0..=4 {
+        let bytes = &bytes[..len];
+        let whole = Message::<3>::deserialize(BytesDeserializer::<Error>::new(bytes));
+        let one_by_one =
+            Message::<3>::deserialize(SeqDeserializer::<_, Error>::new(bytes.iter().copied()));
+        for message in [whole, one_by_one] {
+            assert_eq!(message.is_ok(), len <= 3, "{len}");
+            assert!(message.is_err() || message.unwrap()[..] == *bytes, "{len}");
+        }
+    }
+}

@@ -650,4 +650,33 @@ mod tests {
             assert!(!known(&free), "{index}");
         }
     }
+
+    /// Every command on file data asks for the settings of a file that the session does not know.
+    #[test]
+    fn unknown_files_are_asked_for() {
+        let file = FileNo::new(2).unwrap();
+        let amount = crate::wire::Amount::new(5).unwrap();
+        let mut buffer = [0; 8];
+        for index in 0..10 {
+            let mut free = Session::at_level(crate::wire::Aid::from_bytes([1, 0, 0]));
+            macro_rules! first {
+                ($machine:expr) => {
+                    $machine.start(LinkFormat::NATIVE).unwrap().to_vec()
+                };
+            }
+            let sent = match index {
+                0 => first!(free.get_value(file)),
+                1 => first!(free.credit(file, amount)),
+                2 => first!(free.limited_credit(file, amount)),
+                3 => first!(free.debit(file, amount)),
+                4 => first!(free.write_data(file, 0, &[7])),
+                5 => first!(free.write_record(file, 0, &[7])),
+                6 => first!(free.read_data(file, 0..8, &mut buffer)),
+                7 => first!(free.read_data_to_end(file, 0, &mut buffer)),
+                8 => first!(free.read_records(file, 0, 1, 8, &mut buffer)),
+                _ => first!(free.read_all_records(file, 0, &mut buffer)),
+            };
+            assert_eq!(sent, [0xF5, 2], "{index}");
+        }
+    }
 }

@@ -13,7 +13,7 @@
 //! proxmark3 `desfirecore.c`, liblogicalaccess; **no recording with a known key is known**.
 
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::SessionKey;
 use super::holder::derive;
@@ -269,12 +269,6 @@ impl Machine for AuthenticateIso7816<'_> {
             Ok(step) => Ok(step),
             Err(kind) => Err(Error::after_sending(instruction, kind)),
         }
-    }
-}
-
-impl Drop for AuthenticateIso7816<'_> {
-    fn drop(&mut self) {
-        self.frame.zeroize();
     }
 }
 

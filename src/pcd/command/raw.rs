@@ -211,6 +211,12 @@ mod tests {
             received: 2,
         };
         assert_eq!((error.kind, error.command), (expected.into(), code.into()));
+        mode.reply_len = Some(2);
+        let reply = native(
+            Session::new().raw(code, &[0], &[1, 2], &mut buffer[..2], mode),
+            &script,
+        );
+        assert_eq!(reply, Ok(&[3, 4][..]));
         mode.reply_len = Some(9);
         let error = refused_unsent(Session::new().raw(code, &[], &[], &mut buffer, mode));
         assert!(matches!(
