@@ -86,12 +86,15 @@ mod tests {
     fn literal_bytes() {
         let file = ShortFileId::new(3).ok();
         let mut session = Session::at_level(Aid::new(1).unwrap());
+        assert!(!session.has_pending());
         iso(
             session.iso_append_record(file, &[1, 2]),
             "00e2 00 18 02 0102",
             "9000",
         )
         .unwrap();
+        // A record always waits for the commit.
+        assert!(session.has_pending());
         iso(
             session.iso_append_record(None, &[1, 2]),
             "00e2 00 00 02 0102",
