@@ -298,6 +298,18 @@ def main():
     show("aes/script/record", record)
     show("aes/script/receipt", receipt)
 
+    # A remote dialogue: number, whether it is the end, frame.
+    tap = a_tap(4, 0xAA, 4, b"")
+    show("remote/challenge", tap.challenge())
+    frame, answer = bytes([0x90, 0x60, 0, 0, 0]), bytes([0x04, 0x01, 0x91, 0xAF])
+    for number in (0, 1):
+        head = struct.pack("<H", number)
+        show(f"remote/command-{number}", tap.seal(b"holder", 8, head + b"\x00" + frame))
+        show(f"remote/reply-{number}", tap.seal(b"terminal", 9, head + b"\x00" + answer))
+    show("remote/goodbye", tap.seal(b"holder", 8, struct.pack("<H", 2) + b"\x01"))
+    # Of a card that does not answer.
+    show("remote/no-reply", tap.seal(b"terminal", 9, struct.pack("<H", 0) + b"\x01"))
+
     # AuthenticateISO with three keys.
     key = nonce(0x30, 24)
     session_key = b"".join(rnd[i : i + 4] for i in (0, 6, 12) for rnd in (rnd_a, rnd_b))

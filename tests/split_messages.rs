@@ -14,8 +14,9 @@ mod support;
 use std::collections::{BTreeMap, VecDeque};
 
 use desfire_ev1::split::{
-    Accepted, Answered, Challenge, Freshness, Intent, Ksn, Message, Mode, Modes, Pending, Record,
-    SoftKey, StorageKey, Tap, TerminalId, TransportKeyId, Verdict, Waiting,
+    Accepted, Answered, Carrier, Carries, Challenge, Freshness, Intent, Ksn, Message, Mode, Modes,
+    Pending, Record, Relay, RemoteCard, SoftKey, StorageKey, Tap, TerminalId, TransportKeyId,
+    Verdict, Waiting,
 };
 use desfire_ev1::wire::{Aid, AuthScheme, FileNo, Framing, InlineBytes, KeyNo, KeyType, Uid};
 use desfire_ev1::{
@@ -398,4 +399,67 @@ fn script() {
     let (mut session, mut replay) = record.replay(receipt, &transport_key()).unwrap();
     state_settings(&mut session, VirtualReader::demo().card());
     assert_eq!(session.get_value(file(2)).run(&mut replay).unwrap(), 1000);
+}
+
+/// Both ends of a remote dialogue, each with the other program at its other end.
+struct Network<'k> {
+    known: &'k Known,
+    number: usize,
+}
+
+impl Carries for Network<'_> {
+    type Error = Gone;
+}
+
+impl Carrier for Network<'_> {
+    fn call(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize, Gone> {
+        let number = self.number;
+        self.number += 1;
+        let command = self.known.get(&format!("remote/command-{number}"));
+        same("command", message, command);
+        let reply = self.known.get(&format!("remote/reply-{number}"));
+        answer[..reply.len()].copy_from_slice(reply);
+        Ok(reply.len())
+    }
+}
+
+#[test]
+fn remote() {
+    let known = Known::load();
+    let (frame, answer) = ([0x90, 0x60, 0, 0, 0], [0x04, 0x01, 0x91, 0xAF]);
+    let challenge = known.get("remote/challenge");
+
+    let mut guard = desfire_ev1::split::Counters::<4>::new();
+    let accepted = check(challenge, Modes::all(), &mut guard).unwrap();
+    let network = Network {
+        known: &known,
+        number: 0,
+    };
+    let mut card = RemoteCard::new(&accepted, network).unwrap();
+    for _ in 0..2 {
+        let mut reply = [0; 16];
+        assert_eq!(card.exchange(&frame, &mut reply).unwrap(), answer.len());
+        assert_eq!(reply[..answer.len()], answer);
+    }
+    let goodbye = known.get("remote/goodbye");
+    same("goodbye", &card.goodbye().unwrap(), goodbye);
+
+    let relay = || {
+        let intent = aes(Mode::Remote, 7);
+        Relay::new(intent, AID, LinkFormat::WRAPPED, &transport_key()).unwrap()
+    };
+    let mut terminal = relay();
+    same("challenge", &terminal.message().unwrap(), challenge);
+    for number in 0..2 {
+        let command = known.get(&format!("remote/command-{number}"));
+        assert_eq!(terminal.command(command).unwrap(), Some(&frame[..]));
+        let reply = known.get(&format!("remote/reply-{number}"));
+        same("reply", &terminal.reply(Some(&answer)).unwrap(), reply);
+    }
+    assert_eq!(terminal.command(goodbye).unwrap(), None);
+
+    let mut terminal = relay();
+    terminal.command(known.get("remote/command-0")).unwrap();
+    let nothing = known.get("remote/no-reply");
+    same("no reply", &terminal.reply(None).unwrap(), nothing);
 }

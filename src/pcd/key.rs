@@ -404,6 +404,13 @@ mod tests {
     }
 
     #[test]
+    fn a_key_can_be_wiped() {
+        let mut key = Key::aes([7; 16]).with_version(9);
+        key.zeroize();
+        assert_eq!((key.bytes, key.aes_version), ([0; 24], 0));
+    }
+
+    #[test]
     fn hex_digits() {
         let text = "0123456789abcdefABCDEF9876543210";
         let bytes = [

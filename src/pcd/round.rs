@@ -196,3 +196,18 @@ impl Round {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_can_be_wiped() {
+        let mut round = Round::new();
+        round.tail.fill(7);
+        round.frame.payload_mut().fill(7);
+        round.wipe();
+        assert_eq!(round.tail, [0; TAIL]);
+        assert!(round.frame.payload_mut().iter().all(|byte| *byte == 0));
+    }
+}

@@ -62,6 +62,11 @@ impl NamedApplication {
     fn decode(entry: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(entry);
         let aid = Aid::from_bytes(reader.array()?);
+        // As in GetApplicationIDs.
+        if aid == Aid::PICC {
+            let field = "AID in the list of applications";
+            return Err(WireError::Value { field, value: 0 });
+        }
         let file_id = IsoFileId::from_native(reader.array()?);
         let df_name = match reader.rest() {
             [] => None,
@@ -249,6 +254,12 @@ mod tests {
         let short = native(machine.get_df_names(&mut buffer), &[("6d", "00 01000010")]);
         assert!(short.is_err());
         assert_eq!(buffer[..4], [0; 4]);
+        let machine = &mut Session::new();
+        let card = native(
+            machine.get_df_names(&mut buffer),
+            &[("6d", "00 000000 10e1")],
+        );
+        assert!(card.is_err());
         let long = "00 010000 10e1 4141414141414141414141414141414141";
         let machine = &mut Session::new();
         assert!(native(machine.get_df_names(&mut buffer), &[("6d", long)]).is_err());

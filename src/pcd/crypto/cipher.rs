@@ -262,7 +262,7 @@ impl<N: ArraySize> BlockCipherEncClosure for Absorb<'_, N> {
             if rest.is_empty() {
                 continue;
             }
-            if fill > 0 {
+            if fill != 0 {
                 backend.encrypt_block((&mut state).into());
             }
             let (blocks, last) = rest.split_at((rest.len() - 1) / N::USIZE * N::USIZE);
