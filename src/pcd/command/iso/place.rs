@@ -74,6 +74,7 @@ mod tests {
     #[test]
     fn bytes() {
         let file = ShortFileId::new(30).unwrap();
+        assert_eq!(file.number(), 30);
         let cases = [
             (BinaryPlace::Selected { offset: 0x7FFF }, Ok([0x7F, 0xFF])),
             (BinaryPlace::Short { file, offset: 255 }, Ok([0x9E, 0xFF])),

@@ -95,6 +95,8 @@ mod tests {
             "9000",
         )
         .unwrap();
+        // It may have been a backup file.
+        assert!(session.has_pending());
         let error = iso(
             session.iso_update_binary(place, &[0xAA, 0xBB]),
             bytes,
