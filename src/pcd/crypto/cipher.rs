@@ -246,16 +246,18 @@ impl<N: ArraySize> BlockSizeUser for Absorb<'_, N> {
 impl<N: ArraySize> BlockCipherEncClosure for Absorb<'_, N> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = N>>(self, backend: &B) {
-        // A value of its own, so that it can stay in registers.
+        // A value of its own, so that it can stay in registers. That is why a block that comes in parts is
+        // put together beside it: bytes written one by one cannot be read as a block before they have
+        // reached the cache, and beside the chain nobody waits for that.
         let mut state = self.state.clone();
-        // How much of the next block is in the state already. A full one stays there until more bytes
-        // come: before, it may be the last.
+        let mut block = Array::<u8, N>::default();
+        // How much of it is there. A full one waits until more bytes come: before, it may be the last.
         let mut fill = 0;
         for part in self.parts {
             let mut rest = *part;
             if fill > 0 {
                 let (start, later) = rest.split_at(rest.len().min(N::USIZE - fill));
-                add(state.iter_mut().skip(fill), start);
+                add(block.iter_mut().skip(fill), start);
                 fill += start.len();
                 rest = later;
             }
@@ -263,6 +265,7 @@ impl<N: ArraySize> BlockCipherEncClosure for Absorb<'_, N> {
                 continue;
             }
             if fill != 0 {
+                add(state.iter_mut(), &block);
                 backend.encrypt_block((&mut state).into());
             }
             let (blocks, last) = rest.split_at((rest.len() - 1) / N::USIZE * N::USIZE);
@@ -270,20 +273,22 @@ impl<N: ArraySize> BlockCipherEncClosure for Absorb<'_, N> {
                 add(state.iter_mut(), block);
                 backend.encrypt_block((&mut state).into());
             }
-            add(state.iter_mut(), last);
+            block = Array::default();
+            add(block.iter_mut(), last);
             fill = last.len();
         }
         match self.subkeys {
             Some(subkeys) => {
                 let complete = fill == N::USIZE;
                 if !complete {
-                    add(state.iter_mut().skip(fill), &[0x80]);
+                    add(block.iter_mut().skip(fill), &[0x80]);
                 }
                 add(state.iter_mut(), subkeys.for_last(complete));
             }
             None if fill == 0 => return,
             None => {}
         }
+        add(state.iter_mut(), &block);
         backend.encrypt_block((&mut state).into());
         *self.state = state;
     }
