@@ -36,7 +36,7 @@ impl D40 {
         }
     }
 
-    pub(super) const fn block_len(&self) -> usize {
+    pub(super) fn block_len(&self) -> usize {
         self.cipher.block_len()
     }
 

@@ -59,7 +59,7 @@ impl Ev1 {
         self.iv = iv;
     }
 
-    pub(super) const fn block_len(&self) -> usize {
+    pub(super) fn block_len(&self) -> usize {
         self.cipher.block_len()
     }
 

@@ -3,6 +3,8 @@
 //! A [`Cipher`] is a key schedule: it is made once a session (or once a handshake) and used for
 //! every block. An [`Iv`] is the CBC chaining value and belongs to whoever keeps the chain.
 
+use core::mem::ManuallyDrop;
+
 use aes::Aes128;
 use cbc::cipher::{
     Array, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt,
@@ -53,8 +55,8 @@ impl Drop for Iv {
     }
 }
 
-/// A key schedule.
-pub(crate) struct Cipher(Schedule);
+/// A key schedule. Its own `drop` would write it over byte by byte, and part of the room only.
+pub(crate) struct Cipher(ManuallyDrop<Schedule>);
 
 enum Schedule {
     Des(Des),
@@ -81,11 +83,11 @@ const ROOM: usize = size_of::<Room>() - 1;
 const _: () = assert!(size_of::<Schedule>() == ROOM + 1);
 
 impl Drop for Cipher {
-    /// The ciphers wipe themselves. But a small schedule leaves much of the room unused, and when it
-    /// was moved here, parts of schedules that had been on the stack may have come along.
+    /// All of the room: a small schedule leaves much of it unused, and when it was moved here, parts of
+    /// schedules that had been on the stack may have come along.
     fn drop(&mut self) {
-        self.0 = Schedule::Gone([0; ROOM]);
-        if let Schedule::Gone(room) = &mut self.0 {
+        self.0 = ManuallyDrop::new(Schedule::Gone([0; ROOM]));
+        if let Schedule::Gone(room) = &mut *self.0 {
             keep_zeros(room);
         }
     }
@@ -94,7 +96,7 @@ impl Drop for Cipher {
 /// Calls a generic function with the cipher inside.
 macro_rules! with_cipher {
     ($self:expr, $function:ident($($argument:expr),*)) => {
-        match &$self.0 {
+        match &*$self.0 {
             Schedule::Des(cipher) => $function(cipher, $($argument),*),
             Schedule::TwoKey3Des(cipher) => $function(cipher, $($argument),*),
             Schedule::ThreeKey3Des(cipher) => $function(cipher, $($argument),*),
@@ -110,17 +112,17 @@ impl Cipher {
     pub(crate) fn new(key: &Key) -> Self {
         #[cfg(test)]
         testing::count_schedule();
-        match key.key_type() {
-            KeyType::Des => Self(Schedule::Des(schedule(key))),
-            KeyType::TwoKey3Des => Self(Schedule::TwoKey3Des(schedule(key))),
-            KeyType::ThreeKey3Des => Self(Schedule::ThreeKey3Des(schedule(key))),
-            KeyType::Aes => Self(Schedule::Aes(schedule(key))),
-        }
+        Self(ManuallyDrop::new(match key.key_type() {
+            KeyType::Des => Schedule::Des(schedule(key)),
+            KeyType::TwoKey3Des => Schedule::TwoKey3Des(schedule(key)),
+            KeyType::ThreeKey3Des => Schedule::ThreeKey3Des(schedule(key)),
+            KeyType::Aes => Schedule::Aes(schedule(key)),
+        }))
     }
 
     /// Length of a block in bytes.
-    pub(in crate::pcd) const fn block_len(&self) -> usize {
-        match self.0 {
+    pub(in crate::pcd) fn block_len(&self) -> usize {
+        match *self.0 {
             Schedule::Aes(_) => 16,
             _ => 8,
         }
