@@ -6,6 +6,8 @@
     reason = "criterion's macros make undocumented functions; a bench is allowed to fail loudly"
 )]
 
+use std::time::Duration;
+
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use desfire_ev1::picc::{Card, CardKey};
 use desfire_ev1::wire::{Amount, AuthScheme, CommMode, FileNo, KeyNo, Uid};
@@ -188,5 +190,12 @@ fn software_card(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, handshake, messaging, taps, software_card);
+criterion_group! {
+    name = benches;
+    // A hundred of them: criterion's own 8 s for each would be a quarter of an hour, without the drawing.
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(1500));
+    targets = handshake, messaging, taps, software_card
+}
 criterion_main!(benches);

@@ -13,7 +13,8 @@ use rand_core::TryCryptoRng;
 use super::hand::Hand;
 use super::keys::{KeyFault, KeyStore, Level, Origin, Ring};
 use super::layout::{ApplicationLayout, FileKind, FileLayout, RecordsLayout, u24};
-use super::plan::{Action, ModeAndRights, Step, first_rights, same_kind};
+use super::plan::{Action, ModeAndRights, Step};
+use super::planner::{first_rights, same_kind};
 use super::survey::{Halt, Survey};
 use crate::command::IsoName;
 use crate::wire::{

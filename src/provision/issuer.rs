@@ -13,7 +13,8 @@ use super::check::{LayoutError, LayoutErrors, Place};
 use super::hand::Hand;
 use super::keys::{KeyFault, KeyStore, Level, Ring};
 use super::layout::{FILLING, FileKind, FileLayout, Layout};
-use super::plan::{self, Options, Plan, Problem, ProblemKind, Step};
+use super::plan::{Options, Plan, Problem, ProblemKind, Step};
+use super::planner;
 use super::survey::{Depth, Halt, KeyFound, Survey};
 use crate::pcd::{Ready, finish};
 use crate::wire::{Access, AccessRights, FileDetail, KeyNo, Uid, ValueFlags};
@@ -291,7 +292,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
         };
         let survey = hand.look(ring, depth).await;
         let survey = survey.map_err(|halt| halted(halt, None))?;
-        let mut plan = plan::make(self.layout, &survey, self.options);
+        let mut plan = planner::make(self.layout, &survey, self.options);
         if !self.options.keys_only {
             // Whoever has prepared an application that still has its first keys needed none for it.
             let mut worker = Worker::new(hand, ring, &survey);
@@ -476,7 +477,7 @@ impl<'a, K: KeyStore + ?Sized> Issuer<'a, K> {
                     .filter(|(number, _)| *number == file.number)
                     .find_map(|(_, settings)| settings.as_ref());
                 let Some(settings) = settings else { continue };
-                if !plan::same_kind(&file.detail(), &settings.detail) {
+                if !planner::same_kind(&file.detail(), &settings.detail) {
                     continue;
                 }
                 // What is being filled is looked at when that is done.

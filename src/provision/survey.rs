@@ -1,7 +1,7 @@
 //! A look at a card: everything that a plan is made from, and not one exchange more.
 //!
 //! For: asking the card. It only reads, and authenticates; a key that the card does not take changes
-//! nothing on it. What the answers mean for a layout is `plan.rs`.
+//! nothing on it. What the answers mean for a layout is `planner`.
 
 use alloc::vec::Vec;
 

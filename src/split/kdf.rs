@@ -40,7 +40,7 @@ pub(super) fn derive(key: &[u8; 16], label: &[u8], context: [&[u8]; 2]) -> Block
     counter_mode(key, &[label, &[0], one, other, &128_u32.to_be_bytes()])
 }
 
-/// SP 800-56C, two-step: extraction from a secret with a keyed salt, then [`derive`].
+/// SP 800-56C, two-step: extraction from a secret with a keyed salt, then [`derive()`].
 pub(super) fn derive_from_both(
     salt: &[u8; 16],
     secret: &[u8],
