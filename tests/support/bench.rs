@@ -14,6 +14,7 @@
     reason = "a test is allowed to fail loudly"
 )]
 
+use std::any::type_name;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::LazyLock;
@@ -431,7 +432,7 @@ macro_rules! consume {
 
 thread_local! {
     static WATCHED: Cell<usize> = const { Cell::new(0) };
-    static SIZES: RefCell<BTreeMap<String, usize>> = const { RefCell::new(BTreeMap::new()) };
+    static SIZES: RefCell<BTreeMap<&'static str, usize>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// How many machines this thread has made and run under [`without_heap`].
@@ -439,8 +440,8 @@ pub fn watched() -> usize {
     WATCHED.get()
 }
 
-/// The sizes of all machines that this thread has run, by command.
-pub fn sizes() -> BTreeMap<String, usize> {
+/// The sizes of all machines that this thread has run, by their type's name.
+pub fn sizes() -> BTreeMap<&'static str, usize> {
     SIZES.with_borrow(BTreeMap::clone)
 }
 
@@ -448,8 +449,7 @@ pub fn sizes() -> BTreeMap<String, usize> {
 pub fn run<M: Machine>(machine: M, line: &mut Line) -> Result<M::Output, Failure> {
     allocation_counter::opt_out(|| {
         SIZES.with_borrow_mut(|sizes| {
-            let size = sizes.entry(machine.command().to_string()).or_default();
-            *size = size_of::<M>().max(*size);
+            sizes.insert(type_name::<M>(), size_of::<M>());
         });
     });
     machine.run(line)
