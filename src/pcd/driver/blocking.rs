@@ -64,6 +64,8 @@ impl<T: Transport + ?Sized> Transport for alloc::boxed::Box<T> {
     }
 }
 
+/// Inlined, the machines and reply buffers of all commands would lie side by side in the caller's frame.
+#[inline(never)]
 pub(in crate::pcd) fn run<M: Machine, T: Transport + ?Sized>(
     mut machine: M,
     transport: &mut T,

@@ -1,7 +1,10 @@
-//! How deep the stack gets: a recorded session with a real card is played again on a painted stack, and
-//! then the paint is looked at. The recording is part 17 of RFDoorLock's (`tests/vectors`): an AES
-//! handshake, a file created, written, read with MACs, and deleted. Every command is compared with the
-//! recorded one.
+//! How deep the stack gets: two sessions are played on a painted stack, and then the paint is looked at.
+//! Every command is compared with the expected one.
+//!
+//! - A recording of a real card, part 17 of RFDoorLock's (`tests/vectors`), in native frames: an AES
+//!   handshake, a file created, written, read with MACs, and deleted.
+//! - A purchase, as the software card answers it, wrapped: selection, AES handshake, enciphered value, debit
+//!   and record, commit, and the record read again.
 #![no_std]
 #![no_main]
 
@@ -11,7 +14,7 @@ use core::ptr;
 
 use cortex_m as _;
 use cortex_m_semihosting::{debug, hprintln};
-use desfire_ev1::wire::{AccessRights, Aid, AuthScheme, CommMode, FileNo, KeyNo, U24};
+use desfire_ev1::wire::{AccessRights, Aid, Amount, AuthScheme, CommMode, FileNo, KeyNo, U24};
 use desfire_ev1::{Key, Link, LinkFormat, Machine as _, Session, Transport};
 
 const PAINTED: usize = 64 * 1024;
@@ -54,6 +57,30 @@ const RECORDED: [[&str; 2]; 11] = [
     ["6f", "00fc194ea93e3ef8e7"],
 ];
 
+/// A purchase.
+const PURCHASE: [[&str; 2]; 8] = [
+    ["905a00000316de0000", "9100"],
+    ["90aa0000010000", "4f605cdd70282a99ff41c905b770b4b591af"],
+    [
+        "90af0000201f81552bdf917c0fff9105276927a114a2b42544f0d22520fcbc9146251d09c000",
+        "a92a3136ea8021b9b3309d2b6af9018b9100",
+    ],
+    ["906c0000010200", "8a568924cba9bedacd4d6a9f6fe95b8e9100"],
+    [
+        "90dc00001102126e4ce672f5c9c4678a5da7d1d3122b00",
+        "983c4944fb8844499100",
+    ],
+    [
+        "903b000027040000001000004bc76c643960a6905f9f6ead264644dbde26c32864466012062cc727e152e44200",
+        "7845c6f281c13ab69100",
+    ],
+    ["90c7000000", "fbf63629081cc1db9100"],
+    [
+        "90bb0000070400000001000000",
+        "dd61962200701a4783ae038f751541142679717ae2581b079ec34ba3938e33769100",
+    ],
+];
+
 fn digit(digit: u8) -> u8 {
     match digit {
         b'0'..=b'9' => digit - b'0',
@@ -67,21 +94,25 @@ fn bytes(text: &'static str) -> impl Iterator<Item = u8> {
 }
 
 /// Plays the card.
-struct Recording(usize);
+struct Recording {
+    exchanges: &'static [[&'static str; 2]],
+    at: usize,
+    format: LinkFormat,
+}
 
 impl Link for Recording {
     type Error = ();
 
     fn format(&self) -> LinkFormat {
-        LinkFormat::NATIVE
+        self.format
     }
 }
 
 impl Transport for Recording {
     #[inline(never)]
     fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<usize, ()> {
-        let [expected, answer] = RECORDED.get(self.0).ok_or(())?;
-        self.0 += 1;
+        let [expected, answer] = self.exchanges.get(self.at).ok_or(())?;
+        self.at += 1;
         if !bytes(expected).eq(command.iter().copied()) {
             return Err(());
         }
@@ -95,8 +126,12 @@ impl Transport for Recording {
 }
 
 #[inline(never)]
-fn tap() -> Option<usize> {
-    let mut card = Recording(0);
+fn recorded() -> Option<usize> {
+    let mut card = Recording {
+        exchanges: &RECORDED,
+        at: 0,
+        format: LinkFormat::NATIVE,
+    };
     let key = [
         0x10, 0x18, 0x20, 0x28, 0x30, 0x38, 0x40, 0x48, 0x50, 0x58, 0x60, 0x68, 0x70, 0x78, 0x80,
         0x88,
@@ -145,7 +180,45 @@ fn tap() -> Option<usize> {
     assert!(read[..32] == written[48..]);
     session.delete_file(file).run(&mut card).ok()?;
     session.get_file_ids().run(&mut card).ok()?;
-    Some(card.0)
+    Some(card.at)
+}
+
+#[inline(never)]
+fn purchase() -> Option<usize> {
+    let mut card = Recording {
+        exchanges: &PURCHASE,
+        at: 0,
+        format: LinkFormat::WRAPPED,
+    };
+    let enciphered = CommMode::Enciphered;
+    let (value, log) = (FileNo::new(2).ok()?, FileNo::new(4).ok()?);
+    let record = b"one ride, zone A";
+    let session = Session::new()
+        .select_application(Aid::from_bytes([0x16, 0xDE, 0x00]))
+        .run(&mut card)
+        .ok()?;
+    let key = Key::aes([0; 16]);
+    let mut session = session
+        .authenticate_with_fixed_nonce_for_testing_only(
+            AuthScheme::Aes,
+            KeyNo::MASTER,
+            &key,
+            *b"a nonce of tests",
+        )
+        .run(&mut card)
+        .ok()?;
+    let balance = session.get_value(value).comm_mode(enciphered);
+    assert!(balance.run(&mut card).ok()? == 1000);
+    let debit = session.debit(value, Amount::new(250).ok()?);
+    debit.comm_mode(enciphered).run(&mut card).ok()?;
+    let write = session.write_record(log, 0, record);
+    write.comm_mode(enciphered).run(&mut card).ok()?;
+    session.commit_transaction().run(&mut card).ok()?;
+    let mut buffer = [0; 16];
+    let read = session.read_records(log, 0, 1, 16, &mut buffer);
+    let read = read.comm_mode(enciphered).run(&mut card).ok()?;
+    assert!(read.as_ref() == record);
+    Some(card.at)
 }
 
 #[inline(never)]
@@ -172,17 +245,19 @@ fn main() -> ! {
     let floor = top - PAINTED;
     // Room for the frames of the painter itself.
     paint(floor, top - 256);
-    let exchanges = tap();
-    let used = used(floor, top);
-    match exchanges {
-        Some(exchanges) if exchanges == RECORDED.len() && used < PAINTED => {
-            hprintln!("stack: {used} bytes at most, {exchanges} exchanges as recorded");
-            debug::exit(debug::EXIT_SUCCESS);
-        }
-        other => {
-            hprintln!("failed: {other:?}, {used} bytes of stack");
-            debug::exit(debug::EXIT_FAILURE);
-        }
+    let recorded = recorded();
+    let after_recorded = used(floor, top);
+    let purchase = purchase();
+    let after_both = used(floor, top);
+    let played = recorded == Some(RECORDED.len()) && purchase == Some(PURCHASE.len());
+    if played && after_both < PAINTED {
+        hprintln!(
+            "stack: {after_both} bytes at most, {after_recorded} of them in the recorded session"
+        );
+        debug::exit(debug::EXIT_SUCCESS);
+    } else {
+        hprintln!("failed: {recorded:?}, {purchase:?}, {after_both} bytes of stack");
+        debug::exit(debug::EXIT_FAILURE);
     }
     loop {}
 }
