@@ -106,7 +106,57 @@ fn handshake(criterion: &mut Criterion) {
             });
         });
     }
+    by_iso7816(&mut group);
     group.finish();
+}
+
+/// Gives the same nonce every time, so that the replies stay right.
+struct SameNonce;
+
+impl rand_core::TryRng for SameNonce {
+    type Error = core::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        Ok(7)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        Ok(7)
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
+        out.fill(7);
+        Ok(())
+    }
+}
+
+impl rand_core::TryCryptoRng for SameNonce {}
+
+/// GET CHALLENGE, EXTERNAL and INTERNAL AUTHENTICATE.
+fn by_iso7816(group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>) {
+    let mut reader = VirtualReader::demo();
+    let key = Key::aes([0; 16]);
+    let selection = Session::new().select_application(VirtualReader::DEMO_AID);
+    selection.run(&mut reader).expect("it is there");
+    let machine = || {
+        Session::at_level(VirtualReader::DEMO_AID).authenticate_iso7816(
+            KeyNo::MASTER,
+            &key,
+            &mut SameNonce,
+        )
+    };
+    let mut replies = Vec::new();
+    play(machine(), |command| {
+        let reply = reader.handle(command);
+        replies.push(reply.clone());
+        reply
+    });
+    group.bench_function("ISO 7816-4 AES", |bencher| {
+        bencher.iter(|| {
+            let mut replies = replies.iter();
+            play(machine(), |_| replies.next().expect("as many").clone())
+        });
+    });
 }
 
 fn messaging(criterion: &mut Criterion) {

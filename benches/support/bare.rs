@@ -9,8 +9,7 @@
 
 use cbc::cipher::{
     Array, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt,
-    BlockModeDecrypt as _, BlockModeEncrypt as _, BlockSizeUser, InnerIvInit as _, KeyInit,
-    array::ArraySize,
+    BlockModeDecrypt as _, BlockSizeUser, InnerIvInit as _, KeyInit, array::ArraySize,
 };
 use crc::{CRC_16_ISO_IEC_14443_3_A, CRC_32_JAMCRC, Crc, Table};
 use std::hint::black_box;
@@ -49,6 +48,27 @@ impl<N: ArraySize> BlockCipherEncClosure for Chain<'_, N> {
     }
 }
 
+/// As `cbc::Encryptor`, which is slower.
+struct Encrypt<'a, N: ArraySize>(&'a mut [Array<u8, N>]);
+
+impl<N: ArraySize> BlockSizeUser for Encrypt<'_, N> {
+    type BlockSize = N;
+}
+
+impl<N: ArraySize> BlockCipherEncClosure for Encrypt<'_, N> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = N>>(self, backend: &B) {
+        let mut state = Array::<u8, N>::default();
+        for block in self.0 {
+            for (state, byte) in state.iter_mut().zip(block.iter()) {
+                *state ^= byte;
+            }
+            backend.encrypt_block((&mut state).into());
+            block.clone_from(&state);
+        }
+    }
+}
+
 impl<C: BlockCipherEncrypt + BlockCipherDecrypt> Bare for C {
     fn block_len(&self) -> usize {
         <C as BlockSizeUser>::block_size()
@@ -56,7 +76,7 @@ impl<C: BlockCipherEncrypt + BlockCipherDecrypt> Bare for C {
 
     fn encrypt(&self, data: &mut [u8]) {
         let (blocks, _) = Array::slice_as_chunks_mut(data);
-        cbc::Encryptor::inner_iv_init(self, &Array::default()).encrypt_blocks(blocks);
+        self.encrypt_with_backend(Encrypt(blocks));
     }
 
     fn chain(&self, data: &[u8]) {

@@ -37,6 +37,9 @@ pub fn schemes() -> Vec<Scheme> {
     let three = || Key::three_key_3des(KEY);
     let aes = || Key::aes(KEY[..16].try_into().expect("16 bytes"));
     let bare_des = || Box::new(cipher::<des::Des>(&KEY[..8]));
+    let bare_two = || Box::new(cipher::<des::TdesEde2>(&KEY[..16]));
+    let bare_three = Box::new(cipher::<des::TdesEde3>(&KEY));
+    let bare_aes = Box::new(cipher::<aes::Aes128>(&KEY[..16]));
     let scheme = |name, messaging, key, bare| Scheme {
         name,
         messaging,
@@ -45,24 +48,11 @@ pub fn schemes() -> Vec<Scheme> {
     };
     vec![
         scheme("D40 DES", Messaging::D40, des(), bare_des()),
-        scheme(
-            "D40 2K3DES",
-            Messaging::D40,
-            two(),
-            Box::new(cipher::<des::TdesEde2>(&KEY[..16])),
-        ),
-        scheme(
-            "EV1 3K3DES",
-            Messaging::Ev1,
-            three(),
-            Box::new(cipher::<des::TdesEde3>(&KEY)),
-        ),
-        scheme(
-            "EV1 AES",
-            Messaging::Ev1,
-            aes(),
-            Box::new(cipher::<aes::Aes128>(&KEY[..16])),
-        ),
+        scheme("D40 2K3DES", Messaging::D40, two(), bare_two()),
+        scheme("EV1 DES", Messaging::Ev1, des(), bare_des()),
+        scheme("EV1 2K3DES", Messaging::Ev1, two(), bare_two()),
+        scheme("EV1 3K3DES", Messaging::Ev1, three(), bare_three),
+        scheme("EV1 AES", Messaging::Ev1, aes(), bare_aes),
     ]
 }
 

@@ -39,6 +39,7 @@ impl BareCalls {
             bytes,
             out,
         } = self;
+        // What is given back is dropped, and so wiped, after the clock has stopped.
         // Two schedules; the challenge, the token with the proof to be expected, a block for the subkeys.
         clock.time(steps::AES, || {
             let key: Aes128 = cipher(black_box(&steps::PART_17_KEY));
@@ -46,7 +47,7 @@ impl BareCalls {
             encrypt(&key, out, 48);
             let session: Aes128 = cipher(black_box(&steps::PART_17_KEY));
             chain(&session, bytes, 16);
-            session
+            (key, session)
         });
         clock.time(steps::DES, || {
             let key: Des = cipher(black_box(&steps::METADATA_NONCE));
@@ -54,7 +55,7 @@ impl BareCalls {
             encrypt(&key, out, 24);
             let session: Des = cipher(black_box(&steps::METADATA_NONCE));
             chain(&session, bytes, 8);
-            session
+            (key, session)
         });
         clock.time(steps::KEY_SETTINGS, || {
             chain(des, bytes, 8);
