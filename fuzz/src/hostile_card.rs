@@ -52,7 +52,7 @@ pub fn run(data: &[u8]) {
 
 /// How many calls have succeeded in sessions that go on, and in how many of them the library asked for the
 /// file's settings.
-fn play(data: &[u8]) -> (usize, usize) {
+pub(crate) fn play(data: &[u8]) -> (usize, usize) {
     let (mut good, mut asked) = (0, 0);
     let mut input = Input::new(data);
     let how = input.byte();
@@ -183,8 +183,15 @@ pub fn put_command(out: &mut Vec<u8>, code: u8, mode: CommMode, len: usize, answ
         C::SelectApplication => Kind::Select,
         _ => Kind::Raw,
     };
-    let plain = CommMode::Plain;
-    out.extend(Call::seed(kind, mode, len, (code, plain)));
+    let bytes = Call::seed(kind, mode, len, (code, CommMode::Plain));
+    out.extend(&bytes);
+    // A request that takes more than one frame is heard on.
+    let how = usize::from(out[0]);
+    let suite = SUITES.get(how & 7).copied();
+    let request_len = Call::draw(&mut Input::new(&bytes)).shape(suite).request_len;
+    let chunk = if how & 8 == 0 { 59 } else { 54 };
+    let frames = request_len.unwrap_or_default().div_ceil(chunk);
+    out.extend(vec![0; frames.saturating_sub(1)]);
     put_answer(out, answer);
 }
 

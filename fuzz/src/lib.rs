@@ -30,6 +30,7 @@ pub mod input;
 pub mod key_file;
 pub mod layout;
 pub mod operations;
+pub mod seeds;
 pub mod split;
 pub mod wire;
 

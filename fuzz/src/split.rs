@@ -43,7 +43,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// Whether anything has been taken from the liar.
-fn play(data: &[u8]) -> bool {
+pub(crate) fn play(data: &[u8]) -> bool {
     let mut input = Input::new(data);
     match input.below(5) {
         0 => lying_terminal(&mut input),
@@ -657,7 +657,7 @@ impl Between<'_, '_> {
     }
 
     /// Brings a command to the terminal; the reply that comes of it, or nothing.
-    fn to_terminal(&mut self, message: &[u8]) -> Vec<u8> {
+    fn delivered(&mut self, message: &[u8]) -> Vec<u8> {
         let told = self.carried(message);
         let frame = match self.relay.command(&told) {
             Ok(frame) => frame.expect("it is not the end").to_vec(),
@@ -686,7 +686,7 @@ impl Carrier for &mut Between<'_, '_> {
     fn call(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize, Silent> {
         assert!(!self.changed, "a dialogue that goes on after a change");
         self.kept.push(message.to_vec());
-        let reply = self.to_terminal(message);
+        let reply = self.delivered(message);
         if !reply.is_empty() {
             self.kept.push(reply.clone());
         }
