@@ -23,7 +23,9 @@ use desfire_ev1::wire::{
     AccessRights, Aid, CommMode, FileNo, Framing, KeyInfo, KeyNo, KeySettings, Uid,
 };
 use desfire_ev1_fuzz::hostile_card::Answer;
-use desfire_ev1_fuzz::{hostile_card, hostile_reader, key_file, layout, operations, seeds, split};
+use desfire_ev1_fuzz::{
+    hostile_card, hostile_reader, key_file, layout, operations, procedures, seeds, split,
+};
 
 #[path = "../../tests/support/vectors.rs"]
 mod vectors;
@@ -31,7 +33,7 @@ mod vectors;
 use vectors::{Op, Vector, Wrapping};
 
 /// What of a target's seeds is written.
-const MOST: usize = 96;
+const MOST: usize = 112;
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -46,6 +48,7 @@ fn main() {
             "hostile_card",
             made_calls()
                 .into_iter()
+                .chain(made_procedures())
                 .chain(recordings.iter().flat_map(card_replies))
                 .collect(),
         ),
@@ -141,6 +144,46 @@ fn made_calls() -> Vec<Seed> {
                     bytes: hostile_card::seed_calls(suite, framing, at_picc_level),
                 });
             }
+        }
+    }
+    seeds
+}
+
+/// Purses and the issue of cards, with lies and without.
+fn made_procedures() -> Vec<Seed> {
+    const TAP: [u8; 9] = [0; 9];
+    // Not made but there, contents as they should be; a credit, the history, the settlement.
+    let honest = [&[0, 0][..], &TAP, &[50, 1, 0, 0, 0, 0, 3, 0, 0, 0, 0, 2, 0]].concat();
+    // The commit's reply is lost; settled in the next tap.
+    let lost = [&[0, 0][..], &TAP, &[50, 1, 0, 0, 0xD8], &TAP, &[0, 2, 0]].concat();
+    // Somebody commits half of a debit; seen by the next tap.
+    let half = [&[0, 0][..], &TAP, &[50, 0, 0, 0xD0, 0], &TAP].concat();
+    // The newest record has another balance.
+    let other = [&[0, 1, 1, 92, 1][..], &TAP].concat();
+    let purses = [
+        ("honest", honest),
+        ("made", vec![3]),
+        ("lost", lost),
+        ("half", half),
+        ("other", other),
+    ];
+    let mut seeds = Vec::new();
+    for (suite, framing) in [(3, Framing::Native), (1, Framing::Wrapped)] {
+        for (name, taps) in &purses {
+            seeds.push(Seed {
+                name: format!("purse-{name}-{suite}"),
+                bytes: procedures::seed_purse(framing, suite, taps),
+            });
+        }
+        for how in 0..4 {
+            let lies = match how {
+                0 | 2 => vec![],
+                _ => [&[0; 20][..], &[0xE0, 3, 1]].concat(),
+            };
+            seeds.push(Seed {
+                name: format!("issue-{suite}-{how}"),
+                bytes: procedures::seed_issue(framing, suite / 2, how, &lies),
+            });
         }
     }
     seeds

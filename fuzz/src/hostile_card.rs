@@ -14,6 +14,8 @@
 //! - the requests of the library are sealed as they must be, also by the settings that it was told, for
 //!   which it asks once;
 //! - no card keeps a call going for ever.
+//!
+//! With suite 7 it is longer procedures instead: [`procedures`].
 
 use std::collections::VecDeque;
 
@@ -24,6 +26,7 @@ use desfire_ev1::{
 
 use crate::calls::{Call, Kind, ROOM, Reply, Request, Shape, settings_for};
 use crate::input::{Input, put_chunk};
+use crate::procedures;
 use crate::puppet::{Frames, Puppet, Seal, crc16, crc32, one};
 use crate::rig::{AID, MODES, SUITES, Silent, Suite, command, framed, put};
 
@@ -59,6 +62,13 @@ pub(crate) fn play(data: &[u8]) -> (usize, usize) {
     let suite = SUITES.get(usize::from(how & 7)).copied();
     let framing = [Framing::Native, Framing::Wrapped][usize::from(how >> 3 & 1)];
     let at_picc_level = how & 0x10 != 0;
+    if how & 7 == 7 {
+        let good = match how & 0x10 {
+            0 => procedures::purses(input, framing),
+            _ => usize::from(procedures::issues(input, framing)),
+        };
+        return (good, 0);
+    }
     let mut open: Option<Open> = None;
     for _ in 0..MAX_CALLS {
         if input.is_over() {

@@ -20,7 +20,7 @@ use desfire_ev1::{Key, VirtualReader};
 use crate::rig::{Seeded, UID};
 
 /// A key of every name and version; its first letter says of which type.
-struct AnyKey;
+pub(crate) struct AnyKey;
 
 impl KeyStore for AnyKey {
     fn key(&self, name: &str, version: u8) -> Result<Key, KeyFault> {
