@@ -11,6 +11,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "a program for developers"
 )]
 
@@ -154,22 +155,44 @@ fn made_procedures() -> Vec<Seed> {
     const TAP: [u8; 9] = [0; 9];
     // Not made but there, contents as they should be; a credit, the history, the settlement.
     let honest = [&[0, 0][..], &TAP, &[50, 1, 0, 0, 0, 0, 3, 0, 0, 0, 0, 2, 0]].concat();
-    // The commit's reply is lost; settled in the next tap.
-    let lost = [&[0, 0][..], &TAP, &[50, 1, 0, 0, 0xD8], &TAP, &[0, 2, 0]].concat();
+    // The commit or its reply is lost; settled in the next tap.
+    let [unpaid, paid] = [0xC8, 0xD8].map(|lost| {
+        let first = [&[0, 0][..], &TAP, &[50, 1, 0, 0, lost]].concat();
+        [&first[..], &TAP, &[0, 2, 0]].concat()
+    });
     // Somebody commits half of a debit; seen by the next tap.
     let half = [&[0, 0][..], &TAP, &[50, 0, 0, 0xD0, 0], &TAP].concat();
     // The newest record has another balance.
     let other = [&[0, 1, 1, 92, 1][..], &TAP].concat();
+    // The commit is lost, the next selection kept back, and the commit slipped in after "not paid".
+    let kept_back = |selected: &[u8]| {
+        let first = [&[0, 0][..], &TAP, &[50, 1, 0, 0, 0xC8]].concat();
+        let selection = [&[1, 0, 0xCC, selected.len() as u8], selected].concat();
+        [
+            &first[..],
+            &selection,
+            &[0; 6],
+            &[0, 2, 0, 0, 0],
+            &[0, 4, 0xD0, 0],
+        ]
+        .concat()
+    };
     let purses = [
         ("honest", honest),
         ("made", vec![3]),
-        ("lost", lost),
+        ("unpaid", unpaid),
+        ("paid", paid),
         ("half", half),
         ("other", other),
     ];
     let mut seeds = Vec::new();
-    for (suite, framing) in [(3, Framing::Native), (1, Framing::Wrapped)] {
-        for (name, taps) in &purses {
+    let ways: [(_, _, &[u8]); 2] = [
+        (3, Framing::Native, &[0x00]),
+        (1, Framing::Wrapped, &[0x91, 0x00]),
+    ];
+    for (suite, framing, selected) in ways {
+        let kept_back = ("kept-back", kept_back(selected));
+        for (name, taps) in purses.iter().chain([&kept_back]) {
             seeds.push(Seed {
                 name: format!("purse-{name}-{suite}"),
                 bytes: procedures::seed_purse(framing, suite, taps),

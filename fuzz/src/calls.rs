@@ -179,10 +179,11 @@ pub(crate) const ALL: &[Kind] = &[
     K::AuthenticateIso7816,
 ];
 
-/// The settings of a file for this call to be sent to: all rights with key 0, or all free.
+/// The settings of a file for this call to be sent to: Read&Write with key 0, which goes before what is free,
+/// or all free.
 pub(crate) fn settings_for(kind: Kind, mode: CommMode, free: bool, len: usize) -> Vec<u8> {
     let comm = [0, 1, 3][MODES.iter().position(|each| *each == mode).unwrap()];
-    let rights = if free { 0xEE } else { 0x00 };
+    let read_write = if free { 0xEE } else { 0x00 };
     let (first, detail): (u8, Vec<u8>) = match kind {
         K::ReadData | K::ReadToEnd | K::WriteData => (0, u24(len + 5).to_bytes().to_vec()),
         K::ReadRecords | K::ReadAllRecords | K::WriteRecord => {
@@ -190,7 +191,7 @@ pub(crate) fn settings_for(kind: Kind, mode: CommMode, free: bool, len: usize) -
         }
         _ => (2, vec![0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 9, 0, 0, 0, 1]),
     };
-    [&[first, comm, rights, rights][..], &detail].concat()
+    [&[first, comm, read_write, 0xEE][..], &detail].concat()
 }
 
 /// One call with its parameters.

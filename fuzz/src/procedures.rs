@@ -297,10 +297,7 @@ impl Taps<'_> {
         let right = [&[1], &UID.0[..], &tap.purse_id().to_le_bytes()].concat();
         assert_eq!(*header, right, "another card's purse");
         self.good += 1;
-        // Whoever keeps a selection back can have two credits added up, unless what waits is dropped.
-        if stays && tap.drop_pending().run(liar).is_err() {
-            return;
-        }
+        let mut clean = !stays;
         for step in 0..4 {
             let before = value(&liar.card);
             let sum = amount(1 + i32::from(liar.input.byte()));
@@ -312,6 +309,12 @@ impl Taps<'_> {
                         _ => tap.credit(sum, stamp),
                     };
                     let Ok(intent) = intent else { continue };
+                    // Whoever keeps a selection back can have two operations added up, unless what waits is
+                    // dropped.
+                    if !clean && tap.drop_pending().run(liar).is_err() {
+                        return;
+                    }
+                    clean = true;
                     self.intents.push(intent);
                     let done = tap.execute(&intent).run(liar);
                     let (after, record) = (value(&liar.card), intent.record());
