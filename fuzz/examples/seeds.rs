@@ -153,8 +153,14 @@ fn made_calls() -> Vec<Seed> {
 /// Purses and the issue of cards, with lies and without.
 fn made_procedures() -> Vec<Seed> {
     const TAP: [u8; 9] = [0; 9];
-    // Not made but there, contents as they should be; a credit, the history, the settlement.
-    let honest = [&[0, 0][..], &TAP, &[50, 1, 0, 0, 0, 0, 3, 0, 0, 0, 0, 2, 0]].concat();
+    // Not made but there, contents as they should be; a credit, the history, the settlement, also
+    // as a changed intent.
+    let honest = [
+        &[0, 0][..],
+        &TAP,
+        &[50, 1, 0, 0, 0, 0, 3, 0, 0, 0, 0, 2, 0, 0, 4, 0, 70, 1],
+    ]
+    .concat();
     // The commit or its reply is lost; settled in the next tap.
     let [unpaid, paid] = [0xC8, 0xD8].map(|lost| {
         let first = [&[0, 0][..], &TAP, &[50, 1, 0, 0, lost]].concat();
@@ -173,7 +179,7 @@ fn made_procedures() -> Vec<Seed> {
             &selection,
             &[0; 6],
             &[0, 2, 0, 0, 0],
-            &[0, 4, 0xD0, 0],
+            &[0, 5, 0xD0, 0],
         ]
         .concat()
     };

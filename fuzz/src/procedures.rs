@@ -12,7 +12,7 @@ use desfire_ev1::picc::{Card, File, FileContent, Records, Value};
 use desfire_ev1::provision::{Issuer, Layout};
 use desfire_ev1::purse::{HISTORY_LEN, Intent, Kind, Purse, PurseError, Record, Settlement, Stamp};
 use desfire_ev1::wire::{Amount, CommMode, Framing, U24, ValueFlags};
-use desfire_ev1::{Authenticated, Link, LinkFormat, Procedure as _, Session, Transport};
+use desfire_ev1::{Link, LinkFormat, Procedure as _, Transport};
 
 use crate::input::Input;
 use crate::layout::{AnyKey, SEEDS};
@@ -302,7 +302,7 @@ impl Taps<'_> {
             let before = value(&liar.card);
             let sum = amount(1 + i32::from(liar.input.byte()));
             let stamp = stamp(100 + number * 4 + step);
-            let good = match liar.input.below(5) {
+            let good = match liar.input.below(6) {
                 kind @ (0 | 1) => {
                     let intent = match kind {
                         0 => tap.debit(sum, stamp),
@@ -347,16 +347,30 @@ impl Taps<'_> {
                     if let Ok(history) = &history {
                         let told: Vec<_> = history.iter().map(Record::to_bytes).collect();
                         let log = log(&liar.card);
-                        let there = log.iter().rev().take(told.len().min(HISTORY_LEN));
-                        assert!(
-                            there.eq(told
-                                .iter()
-                                .map(|record| &record[..])
-                                .collect::<Vec<_>>()
-                                .iter())
-                        );
+                        assert!(told.len() <= HISTORY_LEN.min(log.len()));
+                        for (told, there) in told.iter().zip(log.iter().rev()) {
+                            assert_eq!(told, there, "a record that is not there");
+                        }
                     }
                     history.is_ok()
+                }
+                // What was stored comes back as it is, or as somebody has changed it.
+                4 if !self.intents.is_empty() => {
+                    let which = liar.input.below(self.intents.len());
+                    let mut stored = self.intents[which].to_bytes();
+                    stored[liar.input.below(stored.len())] ^= liar.input.byte();
+                    let Ok(intent) = Intent::from_bytes(&stored) else {
+                        continue;
+                    };
+                    assert_eq!(intent.to_bytes(), stored);
+                    let settled = tap.settle(&intent).run(liar);
+                    assert!(settled != Ok(Settlement::Paid) || has(&liar.card, &intent));
+                    match settled {
+                        Ok(_) => true,
+                        // Another purse's, or another past: nothing was sent, or nothing has failed.
+                        Err(PurseError::Refused(_) | PurseError::Evidence(_)) => continue,
+                        Err(_) => false,
+                    }
                 }
                 _ => tap.drop_pending().run(liar).is_ok(),
             };
@@ -393,7 +407,7 @@ fn made(suite: Suite, framing: Framing, input: Input<'_>) -> bool {
 }
 
 fn make(suite: Suite, liar: &mut Liar<'_>) -> Result<(), PurseError<Silent>> {
-    let mut session: Session<Authenticated> = suite.open(liar, 0, 1)?;
+    let mut session = suite.open(liar, 0, 1)?;
     purse()
         .create(&mut session, key_no(DEBIT), key_no(CREDIT))
         .run(liar)?;
