@@ -11,10 +11,11 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "a program for developers"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -23,28 +24,34 @@ use desfire_ev1::wire::{
     AccessRights, Aid, CommMode, FileNo, Framing, KeyInfo, KeyNo, KeySettings, Uid,
 };
 use desfire_ev1_fuzz::hostile_card::Answer;
-use desfire_ev1_fuzz::{hostile_card, hostile_reader, key_file, layout, operations, split};
+use desfire_ev1_fuzz::{
+    hostile_card, hostile_reader, key_file, layout, operations, procedures, seeds, split,
+};
 
 #[path = "../../tests/support/vectors.rs"]
 mod vectors;
 
-use vectors::{Op, Step, Vector, Wrapping};
+use vectors::{Op, Vector, Wrapping};
 
 /// What of a target's seeds is written.
-const MOST: usize = 48;
+const MOST: usize = 112;
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let recordings = load(root, "full_session.txt");
     let handshakes = load(root, "auth_handshake.txt");
-    let seeds: [(&str, Vec<Seed>); 8] = [
+    let all: [(&str, Vec<Seed>); 8] = [
         (
             "card_state",
-            recordings.iter().filter_map(card_state).collect(),
+            recordings.iter().filter_map(card_state).flatten().collect(),
         ),
         (
             "hostile_card",
-            recordings.iter().flat_map(card_replies).collect(),
+            made_calls()
+                .into_iter()
+                .chain(made_procedures())
+                .chain(recordings.iter().flat_map(card_replies))
+                .collect(),
         ),
         (
             "hostile_reader",
@@ -59,24 +66,39 @@ fn main() {
         ("split", splits(&handshakes)),
         ("wire", recordings.iter().flat_map(frames).collect()),
     ];
-    for (target, seeds) in seeds {
+    for (target, seeds) in all {
         let folder = root.join("seeds").join(target);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder for seeds");
-        let mut seen = BTreeSet::new();
-        let mut bytes = 0;
-        for seed in seeds {
-            if seen.len() < MOST && seen.insert(seed.bytes.clone()) {
-                bytes += seed.bytes.len();
-                fs::write(
-                    folder.join(format!("{:02}-{}", seen.len(), seed.name.replace('/', "-"))),
-                    seed.bytes,
-                )
-                .expect("a seed");
-            }
+        let (mut written, mut bytes) = (0, 0);
+        for seed in chosen(target, seeds) {
+            written += 1;
+            bytes += seed.bytes.len();
+            let name = format!("{written:02}-{}", seed.name.replace('/', "-"));
+            fs::write(folder.join(name), seed.bytes).expect("a seed");
         }
-        println!("{target}: {} seeds, {bytes} bytes", seen.len());
+        println!("{target}: {written} seeds, {bytes} bytes");
     }
+}
+
+/// One of each kind, then a second of each that has one, and so on.
+fn chosen(target: &str, seeds: Vec<Seed>) -> Vec<Seed> {
+    let mut seen = BTreeSet::new();
+    let mut so_far: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, Seed)> = Vec::new();
+    for seed in seeds {
+        if seen.insert(seed.bytes.clone()) {
+            let rank = so_far.entry(seeds::kind(target, &seed.bytes)).or_default();
+            ranked.push((*rank, seed));
+            *rank += 1;
+        }
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked
+        .into_iter()
+        .take(MOST)
+        .map(|(_, seed)| seed)
+        .collect()
 }
 
 struct Seed {
@@ -98,16 +120,102 @@ fn mode(name: &str) -> CommMode {
     }
 }
 
-/// Number of the suite of an authentication, in the order of `tests/support/rig.rs`.
-fn suite(step: &Step) -> u8 {
-    match (step.fields.byte("auth"), step.fields.text("key_type")) {
-        (0x0A, "DES") => 4,
-        (0x0A, _) => 5,
-        (0x1A, "DES") => 0,
-        (0x1A, "2K3DES") => 1,
-        (0x1A, _) => 2,
-        _ => 3,
+/// Numbers of the suites that a recording is for, in the order of `tests/support/rig.rs`: that of its first
+/// authentication. No recording has D40 under 2K3DES, so that those under DES stand for it too.
+fn suites(vector: &Vector) -> &'static [u8] {
+    let auth = vector.steps.iter().find(|step| step.op == Op::Auth);
+    let auth = auth.expect("a session");
+    match (auth.fields.byte("auth"), auth.fields.text("key_type")) {
+        (0x0A, _) => &[4, 5],
+        (0x1A, "DES") => &[0],
+        (0x1A, "2K3DES") => &[1],
+        (0x1A, _) => &[2],
+        _ => &[3],
     }
+}
+
+/// Honest calls in every suite and without a session, of both framings, at both levels.
+fn made_calls() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for suite in 0..=6 {
+        for framing in [Framing::Native, Framing::Wrapped] {
+            for (level, at_picc_level) in [("app", false), ("picc", true)] {
+                seeds.push(Seed {
+                    name: format!("calls-{suite}-{framing:?}-{level}").to_lowercase(),
+                    bytes: hostile_card::seed_calls(suite, framing, at_picc_level),
+                });
+            }
+        }
+    }
+    seeds
+}
+
+/// Purses and the issue of cards, with lies and without.
+fn made_procedures() -> Vec<Seed> {
+    const TAP: [u8; 9] = [0; 9];
+    // Not made but there, contents as they should be; a credit, the history, the settlement, also
+    // as a changed intent.
+    let honest = [
+        &[0, 0][..],
+        &TAP,
+        &[50, 1, 0, 0, 0, 0, 3, 0, 0, 0, 0, 2, 0, 0, 4, 0, 70, 1],
+    ]
+    .concat();
+    // The commit or its reply is lost; settled in the next tap.
+    let [unpaid, paid] = [0xC8, 0xD8].map(|lost| {
+        let first = [&[0, 0][..], &TAP, &[50, 1, 0, 0, lost]].concat();
+        [&first[..], &TAP, &[0, 2, 0]].concat()
+    });
+    // Somebody commits half of a debit; seen by the next tap.
+    let half = [&[0, 0][..], &TAP, &[50, 0, 0, 0xD0, 0], &TAP].concat();
+    // The newest record has another balance.
+    let other = [&[0, 1, 1, 92, 1][..], &TAP].concat();
+    // The commit is lost, the next selection kept back, and the commit slipped in after "not paid".
+    let kept_back = |selected: &[u8]| {
+        let first = [&[0, 0][..], &TAP, &[50, 1, 0, 0, 0xC8]].concat();
+        let selection = [&[1, 0, 0xCC, selected.len() as u8], selected].concat();
+        [
+            &first[..],
+            &selection,
+            &[0; 6],
+            &[0, 2, 0, 0, 0],
+            &[0, 5, 0xD0, 0],
+        ]
+        .concat()
+    };
+    let purses = [
+        ("honest", honest),
+        ("made", vec![3]),
+        ("unpaid", unpaid),
+        ("paid", paid),
+        ("half", half),
+        ("other", other),
+    ];
+    let mut seeds = Vec::new();
+    let ways: [(_, _, &[u8]); 2] = [
+        (3, Framing::Native, &[0x00]),
+        (1, Framing::Wrapped, &[0x91, 0x00]),
+    ];
+    for (suite, framing, selected) in ways {
+        let kept_back = ("kept-back", kept_back(selected));
+        for (name, taps) in purses.iter().chain([&kept_back]) {
+            seeds.push(Seed {
+                name: format!("purse-{name}-{suite}"),
+                bytes: procedures::seed_purse(framing, suite, taps),
+            });
+        }
+        for how in 0..4 {
+            let lies = match how {
+                0 | 2 => vec![],
+                _ => [&[0; 20][..], &[0xE0, 3, 1]].concat(),
+            };
+            seeds.push(Seed {
+                name: format!("issue-{suite}-{how}"),
+                bytes: procedures::seed_issue(framing, suite / 2, how, &lies),
+            });
+        }
+    }
+    seeds
 }
 
 /// The commands after an authentication, under the keys of the fuzzed session: once with the data
@@ -117,11 +225,13 @@ fn card_replies(vector: &Vector) -> Vec<Seed> {
         Some(Wrapping::Iso7816) => Framing::Wrapped,
         _ => Framing::Native,
     };
-    let auth = vector.steps.iter().find(|step| step.op == Op::Auth);
-    let number = auth.map_or(6, suite);
     let mut seeds = Vec::new();
-    for (how, sealed) in [("sealed", true), ("frames", false)] {
-        let mut bytes = hostile_card::seed(usize::from(number), framing, false);
+    let answers = [("sealed", true), ("frames", false)];
+    let ways = suites(vector)
+        .iter()
+        .flat_map(|suite| answers.map(|how| (*suite, how)));
+    for (suite, (how, sealed)) in ways {
+        let mut bytes = hostile_card::seed(usize::from(suite), framing, false);
         for step in vector.steps.iter().filter(|step| step.op == Op::Command) {
             let fields = &step.fields;
             let data = fields.opt_hex("rx_data").unwrap_or_default();
@@ -150,7 +260,7 @@ fn card_replies(vector: &Vector) -> Vec<Seed> {
             );
         }
         seeds.push(Seed {
-            name: format!("{}-{how}", vector.id),
+            name: format!("{}-{suite}-{how}", vector.id),
             bytes,
         });
     }
@@ -159,11 +269,15 @@ fn card_replies(vector: &Vector) -> Vec<Seed> {
 
 /// The reader's frames as they are, and its commands sealed under the keys of the fuzzed session.
 fn reader_frames(vector: &Vector) -> Vec<Seed> {
-    let auth = vector.steps.iter().find(|step| step.op == Op::Auth);
-    let number = auth.map_or(3, suite);
-    let mut keyless = hostile_reader::seed(0, number);
-    let mut free = hostile_reader::seed(1, number);
-    let mut keyed = hostile_reader::seed(2, number);
+    let each = suites(vector).iter();
+    each.flat_map(|suite| reader_frames_in(vector, *suite))
+        .collect()
+}
+
+fn reader_frames_in(vector: &Vector, suite: u8) -> [Seed; 3] {
+    let mut keyless = hostile_reader::seed(0, suite);
+    let mut free = hostile_reader::seed(1, suite);
+    let mut keyed = hostile_reader::seed(2, suite);
     for step in &vector.steps {
         for frame in &step.frames {
             let sent = frame.tx_apdu.as_ref().unwrap_or(&frame.tx);
@@ -187,14 +301,10 @@ fn reader_frames(vector: &Vector) -> Vec<Seed> {
             Op::ChangeKey => {}
         }
     }
-    let named = |name: &str, bytes| Seed {
-        name: format!("{}-{name}", vector.id),
+    [("keyed", keyed), ("free", free), ("keyless", keyless)].map(|(name, bytes)| Seed {
+        name: format!("{}-{suite}-{name}", vector.id),
         bytes,
-    };
-    match auth {
-        Some(_) => vec![named("keyed", keyed), named("free", free)],
-        None => vec![named("keyless", keyless), named("free", free)],
-    }
+    })
 }
 
 /// The recorded order of commands, on a card and with parameters that the model draws.
@@ -214,8 +324,8 @@ fn sequence(vector: &Vector) -> Option<Seed> {
     })
 }
 
-/// A card that has what the recording creates, as far as it is created in clear.
-fn card_state(vector: &Vector) -> Option<Seed> {
+/// A card that has what the recording creates, as far as it is created in clear: without its CRC and with it.
+fn card_state(vector: &Vector) -> Option<[Seed; 2]> {
     let mut card = Card::new(Uid([4, 1, 2, 3, 4, 5, 6]));
     let mut there = 0;
     // A free application that the recording's frames may go on from.
@@ -248,9 +358,13 @@ fn card_state(vector: &Vector) -> Option<Seed> {
     }
     let stored = card.save();
     let body = stored.strip_suffix(stored.last_chunk::<4>()?)?;
-    (there > 0).then(|| Seed {
-        name: vector.id.clone(),
-        bytes: [&[0], body].concat(),
+    let whole = [&[1], &stored[..]].concat();
+    let parts = [("body", [&[0], body].concat()), ("whole", whole)];
+    (there > 0).then(|| {
+        parts.map(|(name, bytes)| Seed {
+            name: format!("{}-{name}", vector.id),
+            bytes,
+        })
     })
 }
 
@@ -284,8 +398,6 @@ fn frames(vector: &Vector) -> Vec<Seed> {
             _ => {}
         }
     }
-    // The short ones first, so that the rare kinds are not cut off.
-    seeds.sort_by_key(|seed| core::cmp::Reverse(seed.bytes[0]));
     seeds
 }
 
@@ -297,6 +409,32 @@ fn splits(handshakes: &[Vector]) -> Vec<Seed> {
             bytes: split::seed_answer(mode),
         })
         .collect();
+    let frames: [&[u8]; 3] = [&[0x91, 0x00], &[0x5A; 40], &[]];
+    for (name, to_holder) in [("replies", true), ("commands", false)] {
+        seeds.push(Seed {
+            name: format!("remote-{name}"),
+            bytes: split::seed_dialogue(to_holder, &frames),
+        });
+    }
+    for changes in [
+        &[][..],
+        &[0xC0, 0],
+        &[0, 0, 0xC0, 0],
+        &[0, 0, 0, 0xC0, 1],
+        &[0xE0, 30, 1],
+    ] {
+        seeds.push(Seed {
+            name: format!("network-{}", changes.len()),
+            bytes: split::seed_network(changes),
+        });
+    }
+    for kind in 0..3 {
+        // Registers: as they are after some keys, with another byte, at another counter.
+        seeds.push(Seed {
+            name: format!("stored-{kind}"),
+            bytes: split::seed_stored(kind, 40 * kind, &[kind | 0x20, 0x40, 0x01, 0xFE, 0xFF]),
+        });
+    }
     for frame in 0..5 {
         for change in 0..4 {
             seeds.push(Seed {

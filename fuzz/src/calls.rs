@@ -179,6 +179,21 @@ pub(crate) const ALL: &[Kind] = &[
     K::AuthenticateIso7816,
 ];
 
+/// The settings of a file for this call to be sent to: Read&Write with key 0, which goes before what is free,
+/// or all free.
+pub(crate) fn settings_for(kind: Kind, mode: CommMode, free: bool, len: usize) -> Vec<u8> {
+    let comm = [0, 1, 3][MODES.iter().position(|each| *each == mode).unwrap()];
+    let read_write = if free { 0xEE } else { 0x00 };
+    let (first, detail): (u8, Vec<u8>) = match kind {
+        K::ReadData | K::ReadToEnd | K::WriteData => (0, u24(len + 5).to_bytes().to_vec()),
+        K::ReadRecords | K::ReadAllRecords | K::WriteRecord => {
+            (3, vec![len as u8, 0, 0, 4, 0, 0, 1, 0, 0])
+        }
+        _ => (2, vec![0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 9, 0, 0, 0, 1]),
+    };
+    [&[first, comm, read_write, 0xEE][..], &detail].concat()
+}
+
 /// One call with its parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
@@ -228,6 +243,14 @@ impl Call {
         bytes
     }
 
+    /// The same with the mode left to the library.
+    pub(crate) fn seed_asking(kind: Kind, len: usize) -> Vec<u8> {
+        let plain = CommMode::Plain;
+        let mut bytes = Self::seed(kind, plain, len, (0, plain));
+        bytes[1] |= 0x0C;
+        bytes
+    }
+
     /// Whether the library is to find out the file's mode, by asking or from what it has heard.
     pub(crate) fn leaves_mode(&self) -> bool {
         self.ask
@@ -244,6 +267,44 @@ impl Call {
                     | K::Debit
                     | K::LimitedCredit
             )
+    }
+
+    /// The mode that a file's settings give to a call that leaves it to them, under key 0 or without one;
+    /// nothing if the card would refuse. Rule 3.1 of the reference.
+    pub(crate) fn mode_by(&self, settings: &[u8], keyed: bool) -> Option<CommMode> {
+        let (read_write, read, write) = (settings[2] >> 4, settings[3] >> 4, settings[3] & 0x0F);
+        let granting: &[u8] = match self.kind {
+            K::Credit => &[read_write],
+            K::Debit | K::GetValue => &[read_write, read, write],
+            K::WriteData | K::WriteRecord | K::LimitedCredit => &[read_write, write],
+            _ => &[read_write, read],
+        };
+        if keyed && granting.contains(&0) {
+            return Some(match settings[1] & 3 {
+                1 => CommMode::Mac,
+                3 => CommMode::Enciphered,
+                _ => CommMode::Plain,
+            });
+        }
+        let is_value = settings[0] == 2;
+        let free_value = self.kind == K::GetValue && is_value && settings[16] & 2 != 0;
+        (granting.contains(&0xE) || free_value).then_some(CommMode::Plain)
+    }
+
+    /// Whether the session no longer knows the settings of a file after it.
+    pub(crate) fn makes_forget(&self) -> bool {
+        matches!(
+            self.kind,
+            K::CreateStdDataFile
+                | K::CreateBackupDataFile
+                | K::CreateValueFile
+                | K::CreateLinearRecordFile
+                | K::CreateCyclicRecordFile
+                | K::DeleteFile
+                | K::ChangeFileSettings
+                | K::ChangeFileSettingsFreely
+                | K::Raw
+        )
     }
 
     /// Whether the session goes with it.

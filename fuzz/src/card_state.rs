@@ -13,15 +13,20 @@ use crate::input::Input;
 
 /// `00` and a state without its CRC, or anything else and a whole state.
 pub fn run(data: &[u8]) {
+    play(data);
+}
+
+/// Whether it is a state.
+pub(crate) fn play(data: &[u8]) -> bool {
     let mut input = Input::new(data);
     let stored = match data.get(1..) {
-        None => return,
+        None => return false,
         Some(body) if input.byte() == 0 => [body, &crc32(body)].concat(),
         Some(whole) => whole.to_vec(),
     };
     let Ok(state) = Card::load_state(&stored) else {
         assert!(Card::load(&stored).is_err());
-        return;
+        return false;
     };
     assert_eq!(state.check(), Ok(()));
     let mut card = Card::load(&stored).expect("the same bytes load again");
@@ -64,4 +69,5 @@ pub fn run(data: &[u8]) {
     }
     assert!(*card.state() == state, "reading has changed the card");
     assert_eq!(card.save(), stored);
+    true
 }

@@ -3,27 +3,32 @@
 //! The card is honest in the handshake, unless the input says otherwise, so it has the session's keys:
 //! whatever it answers can be sealed as the session expects it. The input says which calls are made,
 //! and of each reply whether it is honest, honest data that are damaged, frames that are not even
-//! sealed, or any plaintext enciphered.
+//! sealed, or any plaintext enciphered. Where the mode is left to the library, it says the file's settings
+//! too, and the reply is sealed as they want it.
 //!
 //! Oracle, on a third implementation of secure messaging, written on the bare ciphers:
 //!
 //! - what a call returns as good is what the card has sealed, whole, and nothing else;
 //! - after an error the session is lost, the caller's buffer holds nothing of the reply, and the
 //!   outcome fits; without anything sent, nothing has changed;
-//! - the requests of the library are sealed as they must be;
+//! - the requests of the library are sealed as they must be, also by the settings that it was told, for
+//!   which it asks once;
 //! - no card keeps a call going for ever.
+//!
+//! With suite 7 it is longer procedures instead: [`procedures`].
 
 use std::collections::VecDeque;
 
-use desfire_ev1::wire::{Aid, Framing};
+use desfire_ev1::wire::{Aid, CommMode, FileSettings, Framing};
 use desfire_ev1::{
     Authenticated, Link, LinkFormat, Outcome, RunError, Session, Transport, Unauthenticated,
 };
 
-use crate::calls::{Call, Kind, ROOM, Reply, Request, Shape};
-use crate::input::Input;
+use crate::calls::{Call, Kind, ROOM, Reply, Request, Shape, settings_for};
+use crate::input::{Input, put_chunk};
+use crate::procedures;
 use crate::puppet::{Frames, Puppet, Seal, crc16, crc32, one};
-use crate::rig::{AID, SUITES, Silent, Suite, command, framed, put};
+use crate::rig::{AID, MODES, SUITES, Silent, Suite, command, framed, put};
 
 /// Calls of one input.
 const MAX_CALLS: usize = 48;
@@ -35,27 +40,50 @@ enum Live {
     Keyed(Suite, Session<Authenticated>),
 }
 
+/// A session and the card's end of it.
+struct Open {
+    live: Live,
+    seal: Option<Seal>,
+    /// The settings of the file that the session has been told.
+    known: Option<Vec<u8>>,
+}
+
 /// Suite, framing, level, then handshakes and calls.
 pub fn run(data: &[u8]) {
+    play(data);
+}
+
+/// How many calls have succeeded in sessions that go on, and in how many of them the library asked for the
+/// file's settings.
+pub(crate) fn play(data: &[u8]) -> (usize, usize) {
+    let (mut good, mut asked) = (0, 0);
     let mut input = Input::new(data);
     let how = input.byte();
     let suite = SUITES.get(usize::from(how & 7)).copied();
     let framing = [Framing::Native, Framing::Wrapped][usize::from(how >> 3 & 1)];
     let at_picc_level = how & 0x10 != 0;
-    let mut open: Option<(Live, Option<Seal>)> = None;
+    if how & 7 == 7 {
+        let good = match how & 0x10 {
+            0 => procedures::purses(input, framing),
+            _ => usize::from(procedures::issues(input, framing)),
+        };
+        return (good, 0);
+    }
+    let mut open: Option<Open> = None;
     for _ in 0..MAX_CALLS {
         if input.is_over() {
             break;
         }
-        let (live, seal) = match open.take() {
-            Some(open) => open,
-            None => match begin(suite, framing, at_picc_level, &mut input) {
-                Some(open) => open,
-                None => continue,
-            },
-        };
-        open = one_call(live, seal, framing, &mut input);
+        let begun = open
+            .take()
+            .or_else(|| begin(suite, framing, at_picc_level, &mut input));
+        let Some(begun) = begun else { continue };
+        let called = one_call(begun, framing, &mut input);
+        good += usize::from(called.good);
+        asked += usize::from(called.good && called.asked);
+        open = called.open;
     }
+    (good, asked)
 }
 
 /// The seed of a sequence of calls with honest handshakes; see `examples/seeds.rs`.
@@ -63,7 +91,52 @@ pub fn run(data: &[u8]) {
 pub fn seed(suite: usize, framing: Framing, at_picc_level: bool) -> Vec<u8> {
     let framing = u8::from(framing == Framing::Wrapped) << 3;
     let mut bytes = vec![suite as u8 | framing | u8::from(at_picc_level) << 4];
-    bytes.extend(HONEST_HANDSHAKE);
+    if suite < SUITES.len() {
+        bytes.extend(HONEST_HANDSHAKE);
+    }
+    bytes
+}
+
+/// The seed of honest calls at a level, for which no recording is needed: in an application those whose mode
+/// is left to the library, which asks for it or knows it.
+#[must_use]
+pub fn seed_calls(suite: usize, framing: Framing, at_picc_level: bool) -> Vec<u8> {
+    use Kind as K;
+    let keyed = SUITES.get(suite).copied();
+    let mut bytes = seed(suite, framing, at_picc_level);
+    let put = |bytes: &mut Vec<u8>, kind, data: &[u8]| {
+        let plain = CommMode::Plain;
+        bytes.extend(Call::seed(kind, plain, 8, (0, plain)));
+        put_answer(bytes, Answer::Sealed(data));
+    };
+    if at_picc_level {
+        put(&mut bytes, K::FreeMem, &[0, 8, 0]);
+        put(&mut bytes, K::GetApplicationIds, &[0x21, 0x43, 0x65]);
+        put(&mut bytes, K::CreateApplication, &[]);
+        put(&mut bytes, K::GetKeySettings, &[0x0F, 0x81]);
+        return bytes;
+    }
+    for (number, kinds) in (0..).zip([
+        &[K::Debit, K::GetValue, K::Credit, K::LimitedCredit][..],
+        &[K::ReadData, K::WriteData, K::ReadToEnd],
+        &[K::ReadRecords, K::WriteRecord, K::ReadAllRecords],
+    ]) {
+        let mode = MODES[(suite + number) % 3];
+        for (at, kind) in kinds.iter().enumerate() {
+            bytes.extend(Call::seed_asking(*kind, 8));
+            if at == 0 {
+                put_chunk(&mut bytes, &settings_for(*kind, mode, keyed.is_none(), 8));
+            }
+            let data: &[u8] = match kind {
+                K::GetValue => &[5, 0, 0, 0],
+                K::ReadData | K::ReadToEnd | K::ReadRecords | K::ReadAllRecords => &[3; 8],
+                _ => &[],
+            };
+            put_answer(&mut bytes, Answer::Sealed(data));
+        }
+        // So that the next one is asked for.
+        put(&mut bytes, K::DeleteFile, &[]);
+    }
     bytes
 }
 
@@ -80,13 +153,7 @@ pub enum Answer<'a> {
 }
 
 /// Appends a command as a recording has it.
-pub fn put_command(
-    out: &mut Vec<u8>,
-    code: u8,
-    mode: desfire_ev1::wire::CommMode,
-    len: usize,
-    answer: Answer<'_>,
-) {
+pub fn put_command(out: &mut Vec<u8>, code: u8, mode: CommMode, len: usize, answer: Answer<'_>) {
     use desfire_ev1::wire::CommandCode as C;
     let kind = match C::from_byte(code) {
         C::GetVersion => Kind::GetVersion,
@@ -126,19 +193,30 @@ pub fn put_command(
         C::SelectApplication => Kind::Select,
         _ => Kind::Raw,
     };
-    let plain = desfire_ev1::wire::CommMode::Plain;
-    out.extend(Call::seed(kind, mode, len, (code, plain)));
+    let bytes = Call::seed(kind, mode, len, (code, CommMode::Plain));
+    out.extend(&bytes);
+    // A request that takes more than one frame is heard on.
+    let how = usize::from(out[0]);
+    let suite = SUITES.get(how & 7).copied();
+    let request_len = Call::draw(&mut Input::new(&bytes)).shape(suite).request_len;
+    let chunk = if how & 8 == 0 { 59 } else { 54 };
+    let frames = request_len.unwrap_or_default().div_ceil(chunk);
+    out.extend(vec![0; frames.saturating_sub(1)]);
+    put_answer(out, answer);
+}
+
+fn put_answer(out: &mut Vec<u8>, answer: Answer<'_>) {
     match answer {
         Answer::Sealed(data) => {
             out.push(3);
-            crate::input::put_chunk(out, &data[..data.len().min(255)]);
+            put_chunk(out, &data[..data.len().min(255)]);
             out.push(0);
         }
         Answer::Frames(frames) => {
             out.push(5);
             out.push(frames.len().clamp(1, 4) as u8 - 1);
             for frame in frames.iter().take(4) {
-                crate::input::put_chunk(out, frame);
+                put_chunk(out, frame);
             }
         }
     }
@@ -188,11 +266,16 @@ fn begin(
     framing: Framing,
     at_picc_level: bool,
     input: &mut Input<'_>,
-) -> Option<(Live, Option<Seal>)> {
+) -> Option<Open> {
+    let open = |live, seal| Open {
+        live,
+        seal,
+        known: None,
+    };
     let aid = if at_picc_level { Aid::PICC } else { AID };
     let session = Session::at_level(aid);
     let Some(suite) = suite else {
-        return Some((Live::Nobody(session), None));
+        return Some(open(Live::Nobody(session), None));
     };
     let mut card = Meddled {
         card: Puppet::new(suite, framing, |_: &mut Seal, _, _: &[u8]| one(Vec::new())),
@@ -203,7 +286,7 @@ fn begin(
         Ok(session) => {
             assert!(card.honest, "a handshake has succeeded with other replies");
             assert!(card.card.seal.is_some() && !session.is_lost());
-            Some((Live::Keyed(suite, session), card.card.seal))
+            Some(open(Live::Keyed(suite, session), card.card.seal))
         }
         Err(error) => {
             assert!(!card.honest, "an honest handshake has failed: {error}");
@@ -213,12 +296,17 @@ fn begin(
     }
 }
 
-fn one_call(
-    live: Live,
-    seal: Option<Seal>,
-    framing: Framing,
-    input: &mut Input<'_>,
-) -> Option<(Live, Option<Seal>)> {
+/// What has become of a call.
+struct Called {
+    /// The session, if it goes on.
+    open: Option<Open>,
+    good: bool,
+    /// The library has asked for the file's settings.
+    asked: bool,
+}
+
+fn one_call(open: Open, framing: Framing, input: &mut Input<'_>) -> Called {
+    let Open { live, seal, known } = open;
     let call = Call::draw(input);
     let suite = match &live {
         Live::Keyed(suite, _) => Some(*suite),
@@ -230,6 +318,7 @@ fn one_call(
             max_command: 60,
         },
         shape: call.shape(suite),
+        suite,
         is_ev1: suite.is_some_and(Suite::is_ev1),
         call,
         seal,
@@ -239,36 +328,65 @@ fn one_call(
         request: Vec::new(),
         code: 0,
         asking: false,
-        blind: false,
+        known,
         told: Vec::new(),
         ended: false,
         frames: 0,
     };
+    let was_known = line.known.is_some();
     let call = line.call.clone();
     let mut buffer = [0xEE; ROOM];
-    let (live, result) = match live {
+    let (live, result, lost) = match live {
         Live::Keyed(suite, session) if call.takes_session() => {
             let result = call.run_taking(suite, session, &mut line);
             line.judge_taken(&result);
-            return None;
+            return Called {
+                open: None,
+                good: result.is_ok(),
+                asked: false,
+            };
         }
         Live::Keyed(suite, mut session) => {
             let result = call.run_keyed(suite, &mut session, &mut line, &mut buffer);
             let lost = session.is_lost();
-            (Live::Keyed(suite, session), (result, lost))
+            (Live::Keyed(suite, session), result, lost)
         }
         Live::Nobody(session) if call.takes_session() || is_keyed(&call) => {
-            return Some((Live::Nobody(session), None));
+            let open = Open {
+                live: Live::Nobody(session),
+                seal: None,
+                known: line.known,
+            };
+            return Called {
+                open: Some(open),
+                good: false,
+                asked: false,
+            };
         }
         Live::Nobody(mut session) => {
             let result = call.run(&mut session, &mut line, &mut buffer);
             let lost = session.is_lost();
-            (Live::Nobody(session), (result, lost))
+            (Live::Nobody(session), result, lost)
         }
     };
-    let (result, lost) = result;
     line.judge(&result, lost, &buffer);
-    (!lost).then_some((live, line.seal))
+    let asked = call.leaves_mode() && !was_known && line.known.is_some();
+    if let Ok(data) = &result {
+        if call.kind == Kind::GetFileSettings {
+            line.known = Some(data.clone());
+        } else if call.makes_forget() {
+            line.known = None;
+        }
+    }
+    Called {
+        good: result.is_ok(),
+        asked,
+        open: (!lost).then_some(Open {
+            live,
+            seal: line.seal,
+            known: line.known,
+        }),
+    }
 }
 
 fn is_keyed(call: &Call) -> bool {
@@ -300,6 +418,7 @@ struct Line<'i, 'd> {
     format: LinkFormat,
     call: Call,
     shape: Shape,
+    suite: Option<Suite>,
     is_ev1: bool,
     seal: Option<Seal>,
     /// The seal before the last reply.
@@ -310,8 +429,8 @@ struct Line<'i, 'd> {
     code: u8,
     /// GetFileSettings is out, which the call has sent ahead.
     asking: bool,
-    /// What protects the call follows from what it was told: nothing is sealed any more.
-    blind: bool,
+    /// What the session knows of the file, or has just been told.
+    known: Option<Vec<u8>>,
     /// Payload of all frames of the reply.
     told: Vec<u8>,
     /// The last frame said that it was the last.
@@ -348,7 +467,6 @@ impl Line<'_, '_> {
         // After the answer to what was asked ahead comes the call itself.
         if self.asking && code != 0xAF {
             self.asking = false;
-            self.blind = true;
             self.phase = Phase::Hearing;
         }
         if let Phase::Answering(frames) = &mut self.phase {
@@ -362,17 +480,13 @@ impl Line<'_, '_> {
         if self.request.is_empty() && code != 0xAF {
             self.code = code;
         }
-        if self.blind {
-            return self.input.chunk().to_vec();
-        }
-        if self.call.leaves_mode() {
-            if code == 0xF5 {
+        if self.call.leaves_mode() && self.request.is_empty() {
+            if self.known.is_none() {
+                assert_eq!(code, 0xF5, "a mode that nobody has told");
                 self.asking = true;
                 return self.tell_settings(&params);
             }
-            // It knows the settings from an earlier call.
-            self.blind = true;
-            return self.input.chunk().to_vec();
+            self.follow_settings();
         }
         self.request.extend(&params);
         let whole = self.shape.request_len.unwrap_or(self.request.len());
@@ -402,12 +516,25 @@ impl Line<'_, '_> {
                 seal.heard(0xF5, params);
                 seal.plain(&settings)
             }
-            None => settings,
+            None => settings.clone(),
         };
+        // Of others the library says that they are none, and the session is lost.
+        if FileSettings::decode(&settings).is_ok() {
+            self.known = Some(settings);
+        }
         let mut frames = self.cut(&sealed, 59);
         let first = frames.pop_front().unwrap_or_default();
         self.phase = Phase::Answering(frames);
         first
+    }
+
+    /// The call itself comes, in the mode that the settings give it.
+    fn follow_settings(&mut self) {
+        let known = self.known.as_deref().unwrap_or_default();
+        let mode = self.call.mode_by(known, self.suite.is_some());
+        let mode = mode.unwrap_or_else(|| panic!("{:?} sent, by {known:02X?}", self.call));
+        self.call.mode = mode;
+        self.shape = self.call.shape(self.suite);
     }
 
     /// The request is complete: checks how it is sealed.
@@ -572,10 +699,6 @@ impl Line<'_, '_> {
         match result {
             Ok(data) => {
                 assert!(!lost && self.frames > 0, "{what:?}");
-                if self.blind {
-                    assert!(!self.is_ev1, "{what:?}: not sealed, and taken as good");
-                    return;
-                }
                 assert!(self.ended, "{what:?}: the reply was not at its end");
                 self.judge_data(data);
             }
@@ -765,7 +888,20 @@ mod tests {
         bytes.push(0);
         let mut input = Input::new(&bytes);
         let at_picc = matches!(kind, Kind::GetApplicationIds | Kind::GetDfNames);
-        let (live, seal) = begin(Some(suite), framing, at_picc, &mut input).unwrap();
-        usize::from(one_call(live, seal, framing, &mut input).is_some())
+        let open = begin(Some(suite), framing, at_picc, &mut input).unwrap();
+        usize::from(one_call(open, framing, &mut input).open.is_some())
+    }
+
+    /// So do those whose mode was left to the library: it asks for each of three files once.
+    #[test]
+    fn modes_are_found_out() {
+        for suite in 0..=SUITES.len() {
+            for framing in [Framing::Native, Framing::Wrapped] {
+                let calls = play(&seed_calls(suite, framing, false));
+                assert_eq!(calls, (13, 3), "suite {suite}");
+                let calls = play(&seed_calls(suite, framing, true));
+                assert_eq!(calls, (4, 0), "suite {suite}");
+            }
+        }
     }
 }

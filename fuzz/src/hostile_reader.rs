@@ -28,6 +28,11 @@ enum Reader {
 
 /// Reader and suite, then steps.
 pub fn run(data: &[u8]) {
+    play(data);
+}
+
+/// How many commands have succeeded: of a reader with the key those that were sealed.
+pub(crate) fn play(data: &[u8]) -> usize {
     let mut input = Input::new(data);
     let reader = [Reader::Keyless, Reader::Free, Reader::Keyed][input.below(3)];
     let suite = SUITES[input.below(6)];
@@ -36,6 +41,7 @@ pub fn run(data: &[u8]) {
         reader,
         suite,
         codec: None,
+        good: 0,
     };
     let before = table.card.save();
     for _ in 0..MAX_STEPS {
@@ -52,6 +58,7 @@ pub fn run(data: &[u8]) {
     let stored = table.card.save();
     let loaded = Card::load_state(&stored).expect("a card's own state");
     assert!(loaded == *table.card.state());
+    table.good
 }
 
 /// The seed of one recorded session: the first two bytes, see [`put_frame`].
@@ -149,6 +156,8 @@ struct Table {
     suite: Suite,
     /// The reader's end of the session, if there is one.
     codec: Option<Reading>,
+    /// Commands that have succeeded.
+    good: usize,
 }
 
 /// Key and IV of a session.
@@ -214,6 +223,8 @@ impl Table {
     fn send(&mut self, frame: &[u8]) {
         let reply = self.card.handle(frame);
         assert!(reply.len() <= 61, "a reply of {} bytes", reply.len());
+        let done = matches!(reply[..], [0x00, ..] | [.., 0x91, 0x00]);
+        self.good += usize::from(done && self.reader != Reader::Keyed);
         if self.reader == Reader::Keyless {
             assert_tells_nothing(self.suite, &reply);
         }
@@ -309,6 +320,7 @@ impl Table {
         if status != 0x00 || damaged {
             return;
         }
+        self.good += 1;
         // Of other commands the card may take a MAC for parameters, such as a DF name.
         let as_meant =
             mode == CommMode::Plain || is_write(code, header, data) || matches!(code, 0x54 | 0x5C);
@@ -414,6 +426,7 @@ mod tests {
                 reader: Reader::Keyed,
                 suite,
                 codec: None,
+                good: 0,
             };
             let mut bytes = Vec::new();
             put_handshake(&mut bytes, false);

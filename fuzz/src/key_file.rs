@@ -59,25 +59,6 @@ fn asks_for_work(data: &[u8]) -> bool {
         .any(|factor| factor.parse::<u32>().is_ok_and(|n| n > MAX_WORK_FACTOR))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The seeds are key files, or nothing would be shown.
-    #[test]
-    fn seeds_are_opened() {
-        let password = keys::password(PASSWORD.to_owned()).expect("not empty");
-        let opened = keys::open(SEALED, &password).expect("sealed by the specification");
-        assert_eq!(opened.list().count(), 1);
-        assert!(!asks_for_work(SEALED));
-        for text in TEXTS {
-            assert!(keys::parse(text).is_ok());
-            run(text.as_bytes());
-        }
-        run(SEALED);
-    }
-}
-
 /// No recording holds a key file; these use what the format has.
 pub const TEXTS: &[&str] = &[r#"[[key]]
 name = "door read"
@@ -100,3 +81,22 @@ version = 1
 type = "2K3DES"
 hex = "000102030405060708090A0B0C0D0E0F"
 "#];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The seeds are key files, or nothing would be shown.
+    #[test]
+    fn seeds_are_opened() {
+        let password = keys::password(PASSWORD.to_owned()).expect("not empty");
+        let opened = keys::open(SEALED, &password).expect("sealed by the specification");
+        assert_eq!(opened.list().count(), 1);
+        assert!(!asks_for_work(SEALED));
+        for text in TEXTS {
+            assert!(keys::parse(text).is_ok());
+            run(text.as_bytes());
+        }
+        run(SEALED);
+    }
+}

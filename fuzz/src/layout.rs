@@ -20,7 +20,7 @@ use desfire_ev1::{Key, VirtualReader};
 use crate::rig::{Seeded, UID};
 
 /// A key of every name and version; its first letter says of which type.
-struct AnyKey;
+pub(crate) struct AnyKey;
 
 impl KeyStore for AnyKey {
     fn key(&self, name: &str, version: u8) -> Result<Key, KeyFault> {
@@ -345,21 +345,6 @@ fn brought_to_the_end(
     assert_eq!(reader.card().save(), issued, "done, and done again");
 }
 
-#[cfg(test)]
-mod tests {
-    /// The seeds are layouts that can be issued, or nothing would be shown.
-    #[test]
-    fn seeds_are_issued() {
-        for seed in super::SEEDS {
-            for text in seed.split('\0').take(2).filter(|text| !text.is_empty()) {
-                let layout = desfire_ev1::provision::Layout::from_toml(text);
-                assert!(layout.is_ok(), "{layout:?}");
-            }
-            super::run(seed.as_bytes());
-        }
-    }
-}
-
 /// No recording holds a layout; these use what the format has.
 pub const SEEDS: &[&str] = &[
     r#"name = "door card"
@@ -459,3 +444,18 @@ limited_credit = true
         "\0\u{4}\u{3}\u{10}"
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    /// The seeds are layouts that can be issued, or nothing would be shown.
+    #[test]
+    fn seeds_are_issued() {
+        for seed in super::SEEDS {
+            for text in seed.split('\0').take(2).filter(|text| !text.is_empty()) {
+                let layout = desfire_ev1::provision::Layout::from_toml(text);
+                assert!(layout.is_ok(), "{layout:?}");
+            }
+            super::run(seed.as_bytes());
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! | target | who is hostile | judged by |
 //! |---|---|---|
 //! | [`hostile_card`] | the card, which may know the session's keys | a third implementation of secure messaging (`tests/support/puppet.rs`) |
+//! | [`procedures`], a part of it | the link, or what is in a purse's files | what the card has |
 //! | [`hostile_reader`] | the reader, which may know the session's keys | the card's state, what must stay secret, the library's messaging |
 //! | [`operations`] | nobody, but the field fails | the model of library and card (`tests/support/model/`) |
 //! | [`split`] | terminal, key holder, card or storage | what the card really did, and the documented form of the messages |
@@ -30,6 +31,8 @@ pub mod input;
 pub mod key_file;
 pub mod layout;
 pub mod operations;
+pub mod procedures;
+pub mod seeds;
 pub mod split;
 pub mod wire;
 
