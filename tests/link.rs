@@ -526,6 +526,9 @@ fn jobs(format: LinkFormat) -> Vec<Job> {
     jobs
 }
 
+/// Its table has the same figures.
+const README: &str = include_str!("../README.md");
+
 #[test]
 fn nothing_more_than_the_least() {
     println!(
@@ -548,6 +551,14 @@ fn nothing_more_than_the_least() {
                 print!(" {:.1}{unit} |", job.traffic.milliseconds(faster));
             }
             println!();
+            if format.framing == Framing::Wrapped {
+                let [a, b, c, d] =
+                    [1.0, 2.0, 4.0, 8.0].map(|faster| job.traffic.milliseconds(faster));
+                let row = format!(
+                    "| {exchanges} | {there} / {back} | {a:.1} / {b:.1} / {c:.1} / {d:.1} |"
+                );
+                assert!(README.contains(&row), "README on {}: {row}", job.name);
+            }
             if job.name == "tap, layout unknown" {
                 // GetFileSettings once for each file whose mode the reader has not been told: the mode
                 // decides the protection, and a wrong guess costs the session.

@@ -17,7 +17,7 @@
 //! **The card itself is the journal.** Whatever was torn where, `apply` again finds out from key
 //! versions, handshakes with the keys that may be there (the layout's, older ones, the default key,
 //! transport keys, zero), file lists and settings where the card stands, and goes on to the same end. It
-//! writes nothing down. What the order of the steps must promise for that stands in `planner`:
+//! writes nothing down. What the order of the steps must promise for that stands in `src/provision/planner`:
 //! no step takes away what a later one needs, old and new of every key are at hand, a file with content
 //! has its own rights only when the content is complete, freezing comes last and only on demand
 //! ([`Issuer::irreversible`]).
