@@ -29,13 +29,12 @@ mod rig;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use desfire_ev1::internals::{self, Chain};
 use desfire_ev1::picc::{Card, CardKey};
 use desfire_ev1::wire::{CommMode, KeyNo, KeyType};
 use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Session, Step, Transport};
 use rig::{
-    AID, MODES, SUITES, Script, Seeded, Suite, UID, Wire, at_application, file_no, key_no,
-    standard, value,
+    AID, MODES, SUITES, Script, Seeded, Suite, UID, Wire, at_application, file_no,
+    handshake_secrets, key_no, standard, value,
 };
 
 /// Where a value lies, and still lies when it has been dropped.
@@ -101,14 +100,6 @@ fn scrub_stack() {
     std::hint::black_box(&mut [0_u8; 1 << 16]);
 }
 
-fn key_len(key_type: KeyType) -> usize {
-    match key_type {
-        KeyType::Des => 8,
-        KeyType::TwoKey3Des | KeyType::Aes => 16,
-        KeyType::ThreeKey3Des => 24,
-    }
-}
-
 fn open(suite: Suite, seed: u64) -> Opened {
     let mut wire = Wire::new(card(suite), LinkFormat::NATIVE);
     let session = suite.open(&mut wire, 0, seed).unwrap();
@@ -123,28 +114,10 @@ fn open(suite: Suite, seed: u64) -> Opened {
 
 /// Those of the handshake that a wire has seen last.
 fn secrets(suite: Suite, seed: u64, wire: &Wire) -> Vec<(&'static str, Vec<u8>)> {
-    let [.., (_, challenge), (_, proof)] = &wire.log[..] else {
-        panic!("no handshake");
-    };
-    let key = suite.key(0);
-    let nonce_len = suite.key_type.nonce_len();
-    let rnd_a: [u8; 16] = Seeded(seed).bytes(16).try_into().unwrap();
-    let answered =
-        internals::handshake(suite.scheme, &key, &rnd_a, &challenge[1..], &proof[1..]).unwrap();
-    let key_type = answered.session_key_type;
-    let session_key = &answered.session_key[..key_len(key_type)];
-    let mut rnd_b = challenge[1..].to_vec();
-    Chain::new(&key, &[]).cbc_decrypt(&mut rnd_b);
-    let chain = Chain::new(&Key::from_slice(key_type, session_key).unwrap(), &[]);
-    let [k1, k2] = chain.subkeys().map(<[u8]>::to_vec);
-    vec![
-        ("the key", suite.key_bytes(0)),
-        ("the session key", session_key.to_vec()),
-        ("subkey K1", k1),
-        ("subkey K2", k2),
-        ("RndA", rnd_a[..nonce_len].to_vec()),
-        ("RndB", rnd_b),
-    ]
+    let rnd_a = Seeded(seed).bytes(16).try_into().unwrap();
+    let mut secrets = vec![("the key", suite.key_bytes(0))];
+    secrets.extend(handshake_secrets(suite, &suite.key(0), &rnd_a, &wire.log));
+    secrets
 }
 
 /// How a session ends where it lies.
