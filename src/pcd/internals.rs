@@ -112,6 +112,12 @@ pub fn handshake(
     })
 }
 
+/// A session key without a handshake.
+#[must_use]
+pub fn session_key(messaging: Messaging, key: &Key) -> SessionKey {
+    SessionKey::new(messaging, key.clone())
+}
+
 /// Secure messaging without a session around it.
 pub struct Codec {
     channel: Channel,
@@ -136,7 +142,7 @@ impl Codec {
     /// With a session key and, for EV1, the IV reached so far.
     #[must_use]
     pub fn new(messaging: Messaging, session_key: &Key, iv: &[u8]) -> Self {
-        let key = SessionKey::new(messaging, session_key.clone());
+        let key = self::session_key(messaging, session_key);
         let mut channel = Channel::new(&key);
         channel.set_iv(Iv::from_slice(iv));
         Self {

@@ -3,6 +3,7 @@
 //! For: the door to whatever keeps the keys, diversification, candidates. Keys live here only as long
 //! as one handshake or one ChangeKey takes, and are wiped when they go.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt;
@@ -50,7 +51,8 @@ impl<K: KeyStore + ?Sized> KeyStore for &K {
 /// Keys in memory, wiped when they go.
 #[derive(Clone, Default)]
 pub struct MemoryKeys {
-    keys: Vec<(String, u8, Key)>,
+    // In boxes: where a table grows or closes up, what it held stays behind, and nobody wipes that.
+    keys: Vec<(String, u8, Box<Key>)>,
 }
 
 impl MemoryKeys {
@@ -65,7 +67,7 @@ impl MemoryKeys {
         let name = name.into();
         self.keys
             .retain(|(other, v, _)| (other, *v) != (&name, version));
-        self.keys.push((name, version, key));
+        self.keys.push((name, version, Box::new(key)));
     }
 
     /// The same with one more key.
@@ -94,7 +96,7 @@ impl KeyStore for MemoryKeys {
         self.keys
             .iter()
             .find(|(other, v, _)| other == name && *v == version)
-            .map(|(_, _, key)| key.clone())
+            .map(|(_, _, key)| (**key).clone())
             .ok_or_else(|| KeyFault::Missing {
                 name: name.to_string(),
                 version,
@@ -285,16 +287,18 @@ impl<K: KeyStore + ?Sized> Ring<'_, K> {
         key_no: KeyNo,
     ) -> Result<Vec<Candidate>, KeyFault> {
         let aid = level.aid(self.layout);
-        let mut all: Vec<Candidate> = Vec::new();
+        let Some(slot) = self.slot(level, key_no) else {
+            return Ok(Vec::new());
+        };
+        // Room for all of them, so that it does not move: that would leave keys behind.
+        let most = 3 + slot.older.len() + self.layout.picc.transport.len();
+        let mut all: Vec<Candidate> = Vec::with_capacity(most);
         let mut add = |origin: Origin, key: Option<Key>| {
             if let Some(key) = key
                 && !all.iter().any(|other| other.key.is_same_as(&key))
             {
                 all.push(Candidate { origin, key });
             }
-        };
-        let Some(slot) = self.slot(level, key_no) else {
-            return Ok(all);
         };
         add(Origin::Wanted, self.resolve(aid, &slot.key)?);
         for older in &slot.older {

@@ -5,6 +5,8 @@
 //! give, made from the same chain, is fed back. So a script is what a live session would send, or
 //! the machine refuses.
 
+use zeroize::Zeroizing;
+
 use super::challenge::Challenge;
 use super::error::Refusal;
 use super::holder::Answered;
@@ -48,7 +50,7 @@ pub struct ScriptBuilder<'b> {
     tally: Tally,
     format: LinkFormat,
     /// Where the chain stands after the last command.
-    chain: [u8; 16],
+    chain: Zeroizing<[u8; 16]>,
     phase: Phase,
     pending: bool,
     count: u8,
@@ -110,7 +112,7 @@ impl<'b> ScriptBuilder<'b> {
                 framing: Framing::Native,
                 max_command: capacity.saturating_add(1),
             },
-            chain: [0; 16],
+            chain: Zeroizing::default(),
             phase: Phase::Sealing,
             pending: false,
             count: 0,
@@ -164,8 +166,8 @@ impl<'b> ScriptBuilder<'b> {
         }
         if phase == Phase::Sealing {
             self.check_chain(&mut command)?;
-            let chain = self.chain;
-            self.record.out.patch(self.record_count_at + 1, &chain);
+            let at = self.record_count_at + 1;
+            self.record.out.patch(at, self.chain.as_ref());
         }
         let (script_at, record_at) =
             self.begin_entry(Flags::UNKNOWN | Flags::PROVED, facts.code)?;
@@ -219,7 +221,7 @@ impl<'b> ScriptBuilder<'b> {
     }
 
     fn check_chain<M: Foreseen>(&self, command: &mut M) -> Result<(), Refusal> {
-        if command.chain() == Some(self.chain) {
+        if command.chain() == Some(*self.chain) {
             Ok(())
         } else {
             Err(Refusal::Script(Misuse::Invalid(
@@ -257,7 +259,7 @@ impl<'b> ScriptBuilder<'b> {
         let flags = flags(&facts);
         let (payload_at, record_at) = self.begin_entry(flags, facts.code)?;
 
-        let mut expected = zeroize::Zeroizing::new([0; 1 + MAX_KNOWN + MAX_TAIL]);
+        let mut expected = Zeroizing::new([0; 1 + MAX_KNOWN + MAX_TAIL]);
         let first = command.start(self.format).map_err(script_error)?;
         self.script.put(first.get(1..).unwrap_or_default())?;
         while command.sending() {
@@ -276,15 +278,12 @@ impl<'b> ScriptBuilder<'b> {
         let room = expected.get_mut(1..).unwrap_or_default();
         let len = command.foresee(data, room).map_err(Refusal::Script)?;
         let reply = expected.get(..=len).unwrap_or_default();
-        let mut chain = None;
         let output = match command.step(reply) {
             Ok(Step::Done(output)) => output,
             Ok(Step::Transmit(_)) => return Err(Refusal::Script(Misuse::OutOfTurn)),
             Err(error) => return Err(script_error(error)),
         };
-        if let Some(after) = command.chain() {
-            chain = Some(after);
-        }
+        let after = command.chain().map(Zeroizing::new);
         let payload = reply.get(1..).unwrap_or_default();
         self.script.u16(len)?;
         if flags.tagged() {
@@ -303,7 +302,9 @@ impl<'b> ScriptBuilder<'b> {
         if facts.code == CommandCode::CommitTransaction {
             self.pending = false;
         }
-        self.chain = chain.unwrap_or(self.chain);
+        if let Some(after) = after {
+            self.chain = after;
+        }
         let phase = if facts.proved {
             Phase::Sealing
         } else {

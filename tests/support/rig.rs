@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use desfire_ev1::internals::{self, Chain};
 use desfire_ev1::picc::{
     Application, Card, CardKey, File, FileContent, Records, StateError, Value,
 };
@@ -72,14 +73,17 @@ impl Suite {
         if self.is_ev1() { 4 } else { 2 }
     }
 
-    /// The raw bytes of key `number`, 8 to 24 of them.
-    pub(crate) fn key_bytes(self, number: u8) -> Vec<u8> {
-        let len = match self.key_type {
+    pub(crate) fn key_len(self) -> usize {
+        match self.key_type {
             KeyType::Des => 8,
             KeyType::TwoKey3Des | KeyType::Aes => 16,
             KeyType::ThreeKey3Des => 24,
-        };
-        KEY_BYTES[..len]
+        }
+    }
+
+    /// The raw bytes of key `number`, 8 to 24 of them.
+    pub(crate) fn key_bytes(self, number: u8) -> Vec<u8> {
+        KEY_BYTES[..self.key_len()]
             .iter()
             .map(|byte| byte.rotate_left(u32::from(number)) ^ (number << 1))
             .collect()
@@ -152,6 +156,32 @@ impl Suite {
             AuthScheme::Aes => session.authenticate_aes(number, &key, rng).run(transport),
         }
     }
+}
+
+/// What nobody may see of a handshake under `key`: its last two exchanges, and RndA.
+pub(crate) fn handshake_secrets(
+    suite: Suite,
+    key: &Key,
+    rnd_a: &[u8; 16],
+    log: &[Exchanged],
+) -> Vec<(&'static str, Vec<u8>)> {
+    let [.., (_, challenge), (_, proof)] = log else {
+        panic!("no handshake");
+    };
+    let answered =
+        internals::handshake(suite.scheme, key, rnd_a, &challenge[1..], &proof[1..]).unwrap();
+    let session_key = &answered.session_key[..suite.key_len()];
+    let mut rnd_b = challenge[1..].to_vec();
+    Chain::new(key, &[]).cbc_decrypt(&mut rnd_b);
+    let chain = Chain::new(&Key::from_slice(suite.key_type, session_key).unwrap(), &[]);
+    let [k1, k2] = chain.subkeys().map(<[u8]>::to_vec);
+    vec![
+        ("the session key", session_key.to_vec()),
+        ("subkey K1", k1),
+        ("subkey K2", k2),
+        ("RndA", rnd_a[..suite.key_type.nonce_len()].to_vec()),
+        ("RndB", rnd_b),
+    ]
 }
 
 /// A key as the card stores it.

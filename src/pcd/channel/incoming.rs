@@ -238,9 +238,9 @@ fn crc_at(crc: ReplyCrc, before: &Running, end: &[u8], cut: usize, block_len: us
     let mut running = before.clone();
     running.update(data);
     let found = found.iter().rev();
-    let found = found.fold(0, |value, byte| value << 8 | u32::from(*byte));
+    let found_crc = found.fold(0, |value, byte| value << 8 | u32::from(*byte));
     // A CRC is no secret once the reply is here, and no key: timing tells nothing of use.
-    running.finish() == found
+    running.finish() == found_crc
 }
 
 #[cfg(test)]
