@@ -50,7 +50,11 @@ struct Slot<T>(Vec<T>);
 
 impl<T> Slot<T> {
     fn new(value: T) -> Self {
-        Self(vec![value])
+        let mut place: Vec<T> = Vec::with_capacity(1);
+        // What has been freed comes back; a gap between two fields must not show what this test had there.
+        clear(place.as_ptr().addr(), size_of::<T>());
+        place.push(value);
+        Self(place)
     }
 
     fn take(mut self) -> T {
@@ -74,6 +78,14 @@ impl<T> Slot<T> {
 fn look_at(address: usize, image: &mut [u8]) -> bool {
     let memory = File::open("/proc/self/mem").expect("Linux");
     memory.read_exact_at(image, address as u64).is_ok()
+}
+
+/// Overwrites what lies at an address of ours.
+fn clear(address: usize, len: usize) {
+    let memory = File::options().write(true).open("/proc/self/mem");
+    let zeros = vec![0; len];
+    let written = memory.and_then(|memory| memory.write_all_at(&zeros, address as u64));
+    written.expect("our memory");
 }
 
 /// The first secret of which four neighbouring bytes are in an image.
@@ -123,6 +135,17 @@ struct Opened {
 #[inline(never)]
 fn scrub_stack() {
     std::hint::black_box(&mut [0_u8; 1 << 16]);
+}
+
+/// Makes a value on a stack that is clean: what lies there comes along with it where it is not filled,
+/// and a session that was moved has been there.
+fn made<T>(make: impl FnOnce() -> T) -> Slot<T> {
+    #[inline(never)]
+    fn apart<T>(make: impl FnOnce() -> T) -> Slot<T> {
+        Slot::new(make())
+    }
+    scrub_stack();
+    apart(make)
 }
 
 fn open(suite: Suite, seed: u64) -> Opened {
@@ -212,7 +235,7 @@ fn a_session_that_is_over_leaves_no_keys() {
                     .get_key_version(KeyNo::MASTER)
                     .run(&mut wire)
                     .unwrap();
-                let mut slot = Slot::new(session);
+                let mut slot = made(|| session);
                 let alive = slot.image();
                 end(&mut slot, ending);
                 let over = slot.image();
@@ -302,11 +325,7 @@ const UNTIL: [Until; 6] = [
 ];
 
 /// Steps a machine where it lies, drops it, and looks.
-fn drive<M: Machine>(machine: M, wire: &mut Wire, until: Until) -> Vec<u8> {
-    drive_in(Slot::new(machine), wire, until)
-}
-
-fn drive_in<M: Machine>(mut slot: Slot<M>, wire: &mut Wire, until: Until) -> Vec<u8> {
+fn drive<M: Machine>(mut slot: Slot<M>, wire: &mut Wire, until: Until) -> Vec<u8> {
     step(&mut slot.0[0], wire, until);
     slot.end();
     slot.image()
@@ -353,16 +372,16 @@ fn a_handshake_leaves_nothing() {
                 .select_application(AID)
                 .run(&mut wire)
                 .unwrap();
-            let machine = session.authenticate(suite.scheme, KeyNo::MASTER, &key, &mut Seeded(33));
+            let slot =
+                made(|| session.authenticate(suite.scheme, KeyNo::MASTER, &key, &mut Seeded(33)));
             if until == Until::Made {
-                let slot = Slot::new(machine);
                 assert!(
                     found(&slot.image(), &secrets).is_some(),
                     "RndA is there before"
                 );
                 continue;
             }
-            let image = drive(machine, &mut wire, until);
+            let image = drive(slot, &mut wire, until);
             assert_eq!(found(&image, &secrets), None, "{suite:?} {until:?}");
 
             let mut wire = Wire::new(card(suite), LinkFormat::NATIVE);
@@ -373,8 +392,8 @@ fn a_handshake_leaves_nothing() {
             let mut secrets = vec![("the key", suite.key_bytes(0))];
             let nonces = Seeded(33).bytes(32);
             secrets.push(("RPCD1", nonces[..suite.key_type.nonce_len()].to_vec()));
-            let machine = session.authenticate_iso7816(KeyNo::MASTER, &key, &mut Seeded(33));
-            let mut slot = Slot::new(machine);
+            let mut slot =
+                made(|| session.authenticate_iso7816(KeyNo::MASTER, &key, &mut Seeded(33)));
             assert!(
                 found(&slot.image(), &secrets).is_some(),
                 "it is there before"
@@ -412,12 +431,12 @@ fn commands_with_secrets_leave_nothing() {
                 ("their difference", changed),
             ];
             let mut opened = open(suite, 44);
-            let machine = opened.session.change_key(key_no(1), &old, &new);
+            let machine = made(|| opened.session.change_key(key_no(1), &old, &new));
             look(drive(machine, &mut opened.wire, until), &keys, "ChangeKey");
 
             let opened = open(suite, 44);
             let mut wire = opened.wire;
-            let machine = opened.session.change_key_in_use(&new);
+            let machine = made(|| opened.session.change_key_in_use(&new));
             // The session is in the machine, and over with it.
             look(
                 drive(machine, &mut wire, until),
@@ -426,23 +445,27 @@ fn commands_with_secrets_leave_nothing() {
             );
 
             let mut opened = open(suite, 44);
-            let machine = opened.session.get_card_uid();
+            let machine = made(|| opened.session.get_card_uid());
             let uid = [("the UID", UID_TAIL.to_vec())];
             look(drive(machine, &mut opened.wire, until), &uid, "GetCardUID");
 
             let mut opened = open(suite, 44);
-            let machine = opened
-                .session
-                .get_value(file_no(5))
-                .comm_mode(CommMode::Enciphered);
+            let machine = made(|| {
+                opened
+                    .session
+                    .get_value(file_no(5))
+                    .comm_mode(CommMode::Enciphered)
+            });
             let told = [("the value", VALUE.to_le_bytes().to_vec())];
             look(drive(machine, &mut opened.wire, until), &told, "GetValue");
 
             let mut opened = open(suite, 44);
-            let machine = opened
-                .session
-                .write_data(file_no(2), 0, plain)
-                .comm_mode(CommMode::Enciphered);
+            let machine = made(|| {
+                opened
+                    .session
+                    .write_data(file_no(2), 0, plain)
+                    .comm_mode(CommMode::Enciphered)
+            });
             let written = [("what was written", plain.to_vec())];
             look(
                 drive(machine, &mut opened.wire, until),
@@ -452,20 +475,24 @@ fn commands_with_secrets_leave_nothing() {
 
             let mut opened = open(suite, 44);
             let mut buffer = [0; 100];
-            let machine = opened
-                .session
-                .read_data(file_no(2), 0..100, &mut buffer)
-                .comm_mode(CommMode::Enciphered);
+            let machine = made(|| {
+                opened
+                    .session
+                    .read_data(file_no(2), 0..100, &mut buffer)
+                    .comm_mode(CommMode::Enciphered)
+            });
             let read = [("what was read", Seeded(2).bytes(100))];
             look(drive(machine, &mut opened.wire, until), &read, "ReadData");
 
             // What does not fit into the buffer is deciphered behind it before that shows.
             let mut opened = open(suite, 44);
             let mut buffer = [0; 80];
-            let machine = opened
-                .session
-                .read_data_to_end(file_no(2), 0, &mut buffer)
-                .comm_mode(CommMode::Enciphered);
+            let machine = made(|| {
+                opened
+                    .session
+                    .read_data_to_end(file_no(2), 0, &mut buffer)
+                    .comm_mode(CommMode::Enciphered)
+            });
             let rest = [("what did not fit", Seeded(2).bytes(100)[80..].to_vec())];
             look(
                 drive(machine, &mut opened.wire, until),
@@ -491,16 +518,6 @@ fn commands_with_secrets_leave_nothing() {
 const TRANSPORT_KEY: [u8; 16] = [
     0x5E, 0xA9, 0x13, 0xF4, 0x68, 0xCD, 0x92, 0x07, 0xBB, 0x36, 0xE1, 0x7C, 0x4F, 0xD0, 0x85, 0x2A,
 ];
-
-/// Makes a value on a stack that is clean: what lies there comes along with it where it is not filled.
-fn made<T>(make: impl FnOnce() -> T) -> Slot<T> {
-    #[inline(never)]
-    fn apart<T>(make: impl FnOnce() -> T) -> Slot<T> {
-        Slot::new(make())
-    }
-    scrub_stack();
-    apart(make)
-}
 
 /// As [`found`], but more than fits into a gap between two fields. These values are moved from one into
 /// the next, and in a gap the compiler leaves what lay there before.
@@ -667,20 +684,20 @@ fn a_tap_leaves_nothing() {
             };
             let mut counter = Counter::new(suite);
             let tap = made(|| counter.tap(Mode::Proven));
-            look(drive_in(tap, &mut counter.wire, until), "Tap");
+            look(drive(tap, &mut counter.wire, until), "Tap");
 
             let mut counter = Counter::new(suite);
             let waiting = counter.waiting(Mode::Proven);
             let (token, _) = counter.answered(&waiting).proven(9).unwrap();
             let prove = made(|| waiting.proven(&token).unwrap());
-            look(drive_in(prove, &mut counter.wire, until), "Prove");
+            look(drive(prove, &mut counter.wire, until), "Prove");
 
             if suite.key_type.nonce_len() == 16 {
                 let mut counter = Counter::new(suite);
                 let waiting = counter.waiting(Mode::CardLocked);
                 let locked = counter.answered(&waiting).card_locked().unwrap();
                 let unlock = made(|| waiting.card_locked(&locked).unwrap());
-                look(drive_in(unlock, &mut counter.wire, until), "Unlock");
+                look(drive(unlock, &mut counter.wire, until), "Unlock");
             }
         }
 
