@@ -35,8 +35,8 @@ use desfire_ev1::picc::{Card, CardKey};
 use desfire_ev1::provision::MemoryKeys;
 use desfire_ev1::split::{
     Accepted, Answered, BaseKey, Counters, Dukpt, Freshness, Grant, InitialKey, Intent,
-    KnownTerminal, Mode, Modes, Record, SoftKey, StorageKey, Tap, TerminalId, TransportKey,
-    TransportKeyId, TransportKeys, Waiting,
+    KnownTerminal, Mode, Modes, Record, Relay, RelayGate, RemoteCard, SoftKey, StorageKey, Tap,
+    TerminalId, TransportKey, TransportKeyId, TransportKeys, Waiting,
 };
 use desfire_ev1::wire::{CommMode, InlineBytes, KeyNo, KeyType};
 use desfire_ev1::{Authenticated, Key, LinkFormat, Machine, Session, Step, Transport};
@@ -616,9 +616,8 @@ impl Counter {
         secrets
     }
 
-    fn tap(&mut self, mode: Mode) -> Tap {
-        let session = Session::new().select_application(AID).run(&mut self.wire);
-        let intent = Intent {
+    fn intent(&self, mode: Mode) -> Intent {
+        Intent {
             mode,
             scheme: self.suite.scheme,
             key_type: self.suite.key_type,
@@ -628,8 +627,12 @@ impl Counter {
             transport: TransportKeyId::Preshared(1),
             freshness: Freshness::Counter(1),
             purpose: InlineBytes::new(b"coffee").unwrap(),
-        };
-        Tap::new(session.unwrap(), intent, &self.transport)
+        }
+    }
+
+    fn tap(&mut self, mode: Mode) -> Tap {
+        let session = Session::new().select_application(AID).run(&mut self.wire);
+        Tap::new(session.unwrap(), self.intent(mode), &self.transport)
     }
 
     fn waiting(&mut self, mode: Mode) -> Waiting {
@@ -637,7 +640,7 @@ impl Counter {
         self.tap(mode).run(&mut self.wire).unwrap()
     }
 
-    fn accepted(&self, waiting: &Waiting) -> Accepted {
+    fn accepted(&self, challenge: &[u8]) -> Accepted {
         let grants = [Grant {
             aid: AID,
             key_no: KeyNo::MASTER,
@@ -652,14 +655,13 @@ impl Counter {
             },
             grants: &grants,
         };
-        let message = waiting.message().unwrap();
-        Accepted::check(&message, &till, &mut Counters::<1>::new()).unwrap()
+        Accepted::check(challenge, &till, &mut Counters::<1>::new()).unwrap()
     }
 
     fn answered(&self, waiting: &Waiting) -> Answered {
         scrub_stack();
         let mut key = SoftKey::new(&self.suite.key(0));
-        let accepted = self.accepted(waiting);
+        let accepted = self.accepted(&waiting.message().unwrap());
         accepted.answer(&mut key, &mut Seeded(SEED)).unwrap()
     }
 }
@@ -672,7 +674,8 @@ fn a_tap_leaves_nothing() {
         let mut counter = Counter::new(suite);
         leaves_nothing(made(|| counter.tap(Mode::Proven)), &secrets, "Tap");
         let waiting = counter.waiting(Mode::Proven);
-        leaves_nothing(made(|| counter.accepted(&waiting)), &secrets, "Accepted");
+        let challenge = waiting.message().unwrap();
+        leaves_nothing(made(|| counter.accepted(&challenge)), &secrets, "Accepted");
         leaves_nothing(made(|| counter.answered(&waiting)), &secrets, "Answered");
         let answered = counter.answered(&waiting);
         let pending = made(|| answered.proven(9).unwrap().1);
@@ -722,6 +725,26 @@ fn a_tap_leaves_nothing() {
         slot.end();
         assert_eq!(held(&slot.image(), &secrets), None, "a judged Pending");
     }
+}
+
+/// Both sides of a remote dialogue, which have no key of a card, but one of their messages.
+#[test]
+fn a_remote_dialogue_leaves_nothing() {
+    let suite = SUITES[0];
+    let counter = Counter::new(suite);
+    let secrets = [("the transport key", TRANSPORT_KEY.to_vec())];
+    let relay = || {
+        let intent = counter.intent(Mode::Remote);
+        Relay::new(intent, AID, LinkFormat::NATIVE, &counter.transport).unwrap()
+    };
+    let relay = made(relay);
+    let challenge = relay.0[0].message().unwrap();
+    leaves_nothing(relay, &secrets, "Relay");
+    let accepted = counter.accepted(&challenge);
+    let gate = made(|| RelayGate::new(&accepted).unwrap());
+    leaves_nothing(gate, &secrets, "RelayGate");
+    let card = made(|| RemoteCard::new(&accepted, ()).unwrap());
+    leaves_nothing(card, &secrets, "RemoteCard");
 }
 
 /// A script in the making, the record of one with its buffer, which is the caller's, and who plays it.
