@@ -299,7 +299,8 @@ pub(crate) fn personalise<R: TryCryptoRng>(
         session.change_key_settings(settings),
         ok,
     )?;
-    // Last, because it ends the session; and everything before it could be repeated.
+    // Last, because it ends the session; and everything before it could be repeated. A card that was
+    // torn before must not leave the house: whoever has it can do everything by the zero key.
     let key = card_key(layout.master, uid, layout.aid)?;
     desk.step(
         "set the master key",

@@ -19,9 +19,9 @@ mod common;
 
 use common::ndef::{self, CapabilityContainer, Record};
 
-const ALL: [&str; 5] = ["inspect", "format", "change-key", "ndef", "tap"];
+const ALL: [&str; 6] = ["inspect", "format", "change-key", "ndef", "tap", "door"];
 
-/// The examples that have the options all share; `tap` has its own.
+/// The examples that have the options all share; `tap` and `door` have their own.
 const CARDS: [&str; 4] = ["inspect", "format", "change-key", "ndef"];
 
 const KEYS: [&str; 3] = ["DESFIRE_KEY", "DESFIRE_OLD_KEY", "DESFIRE_NEW_KEY"];
@@ -161,6 +161,14 @@ fn wrong_arguments_end_with_2() {
     for (example, arguments) in [
         ("tap", &["--native", "--reader"][..]),
         ("tap", &["--random", "--repeat"]),
+        ("door", &["--once"]),
+        ("door", &["--issue", "4711"]),
+        ("door", &["--reader", "--doors", "1"]),
+        ("door", &["--door", "64"]),
+        ("door", &["--lost", "4711"]),
+        ("door", &["--reader", "--lost", "Fay"]),
+        ("door", &["--reader", "--issue", "1", "--days", "0"]),
+        ("door", &["--reader", "--issue", "1", "--once"]),
         ("inspect", &["--key", "aes:00"]),
         ("inspect", &["--key"]),
         ("inspect", &["--aid", "00DE16"]),
@@ -232,6 +240,7 @@ fn nobody_need_read_what_an_example_prints() {
         ("change-key", &[], 0),
         ("ndef", &[], 0),
         ("tap", &[], 0),
+        ("door", &[], 0),
         ("softcard", &["--help"], 0),
     ] {
         let output = command(example, arguments).stdout(unread()).output();
@@ -264,6 +273,7 @@ fn what_cannot_be_printed_is_an_error() {
         ("change-key", &[]),
         ("ndef", &[]),
         ("tap", &[]),
+        ("door", &[]),
         ("tap", &["--help"]),
     ] {
         let full = std::fs::File::create("/dev/full").unwrap();
@@ -747,4 +757,17 @@ fn a_tap_ends_well() {
     run("tap", &[])
         .ends_with_code(0)
         .prints(&["committed: 1000 -> 750, record 1 written\n"]);
+}
+
+/// The example checks by itself for whom it opens; this is that its last line cannot be had otherwise.
+#[test]
+fn a_door_opens_for_badges_only() {
+    let ada = "Ada\n  OPEN  for badge 4711\n";
+    let all = "door 3: opened 2 times, stayed shut 10 times, each time rightly\n";
+    let shown = run("door", &[]).ends_with_code(0).prints(&[ada, all]);
+    assert_eq!(shown.out.matches("OPEN").count(), 2, "{}", shown.out);
+    assert!(shown.out.ends_with(all), "{}", shown.out);
+    run("door", &["--door", "63"])
+        .ends_with_code(0)
+        .prints(&["door 63: opened 2 times, stayed shut 10 times, each time rightly\n"]);
 }

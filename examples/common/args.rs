@@ -90,9 +90,19 @@ impl Options {
         self.reader.is_none()
     }
 
+    /// Which reader, if one was named.
+    pub fn reader_name(&self) -> Option<&str> {
+        self.reader.as_ref()?.as_deref()
+    }
+
     /// The card on the reader that was asked for, or a software card.
     pub fn open(&self, software: impl FnOnce() -> Outcome<VirtualReader>) -> Outcome<Card> {
-        Ok(super::card::watch(self.open_reader(software)?, self.trace))
+        Ok(self.watch(self.open_reader(software)?))
+    }
+
+    /// A card with the trace that was asked for, or without.
+    pub fn watch(&self, reader: AnyReader) -> Card {
+        super::card::watch(reader, self.trace)
     }
 
     /// The same without a trace.

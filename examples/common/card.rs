@@ -81,10 +81,10 @@ pub fn version(card: &mut impl Transport<Error = ReaderError>) -> Outcome<Versio
 }
 
 /// Selects an application, or the card itself, from any state.
-pub fn select(
-    card: &mut impl Transport<Error = ReaderError>,
+pub fn select<T: Transport>(
+    card: &mut T,
     aid: Aid,
-) -> Result<Session<Unauthenticated>, Failure> {
+) -> Result<Session<Unauthenticated>, RunError<T::Error>> {
     match Session::new().select_application(aid).run(card) {
         // What was unfinished is dropped; now it will do.
         Err(error) if error.status() == Some(Status::CommandAborted) => {

@@ -137,7 +137,8 @@ pub struct PiccLayout {
     pub key: KeySlot,
     /// With which keys cards come from the manufacturer, besides the zero DES key.
     pub transport: Vec<KeyRef>,
-    /// What all keys of new applications start with. Without it they start as zeros.
+    /// What all keys of new applications start with. Without it they start as zeros, which is a weakness of
+    /// cards that are torn and never finished: see the limits of [`crate::provision`].
     pub default_key: Option<KeyRef>,
     /// Key settings, in force when all is done.
     pub settings: KeySettings,

@@ -83,6 +83,9 @@
 //! - Which file of an application has which ISO FID cannot be asked, only which FIDs there are.
 //! - Somebody between reader and card can refuse and delay, but not lie, once a secret key is in use.
 //!   A card fresh from the factory has no secret: issue cards where nobody is in between.
+//! - An application's master key comes after its other keys. Without [`PiccLayout::default_key`] it is zero
+//!   until then, so a card that is torn before and does not come back proves to be genuine, and whoever
+//!   has it can write to its files, or give them other rights, by the zero key. Name a default key.
 
 mod apply;
 mod check;
