@@ -18,7 +18,8 @@ const NOTICE: Duration = Duration::from_secs(1);
 
 /// A card on a reader, held exclusively; a [`Transport`] with wrapped framing.
 pub struct PcscCard {
-    card: Card,
+    /// Until it is known to have left.
+    card: Option<Card>,
     reader: String,
     atr: Vec<u8>,
     last_use: Instant,
@@ -29,7 +30,7 @@ impl PcscCard {
         let status = card.status2_owned().map_err(PcscError::from_pcsc)?;
         Ok(Self {
             atr: status.atr().to_vec(),
-            card,
+            card: Some(card),
             reader,
             last_use: Instant::now(),
         })
@@ -90,7 +91,7 @@ impl PcscCard {
     /// # Errors
     /// The card is gone or has been reset meanwhile; a session with it is lost.
     pub fn keep_alive(&mut self) -> Result<(), PcscError> {
-        self.card.status2_owned().map_err(PcscError::from_pcsc)?;
+        self.ask(|card| status(card).map_err(PcscError::from_pcsc))?;
         self.last_use = Instant::now();
         Ok(())
     }
@@ -110,10 +111,10 @@ impl PcscCard {
     /// Resets the card and lets go of it. Dropping does the same, and says nothing.
     ///
     /// # Errors
-    /// What the service finds wrong.
+    /// [`PcscError::CardRemoved`], and what else the service finds wrong.
     pub fn disconnect(self) -> Result<(), PcscError> {
-        self.card
-            .disconnect(pcsc::Disposition::ResetCard)
+        let card = self.card.ok_or(PcscError::CardRemoved)?;
+        card.disconnect(pcsc::Disposition::ResetCard)
             .map_err(|(_, error)| PcscError::from_pcsc(error))
     }
 
@@ -122,31 +123,49 @@ impl PcscCard {
         command: &[u8],
         reply: &mut [u8],
     ) -> Result<usize, PcscError> {
-        match self.card.transmit(command, reply).map(<[u8]>::len) {
-            Ok(0) => Err(self.explain(PcscError::EmptyReply)),
-            Ok(len) => {
-                self.last_use = Instant::now();
-                Ok(len)
+        let answer = self.ask(|card| {
+            let answer = card.transmit(command, reply).map(<[u8]>::len);
+            match answer.map_err(PcscError::from_pcsc) {
+                Ok(0) => Err(why(card, PcscError::EmptyReply)),
+                Err(PcscError::CardMute) => Err(why(card, PcscError::CardMute)),
+                answer => answer,
             }
-            Err(error) => Err(match PcscError::from_pcsc(error) {
-                silence @ PcscError::CardMute => self.explain(silence),
-                error => error,
-            }),
+        });
+        if answer.is_ok() {
+            self.last_use = Instant::now();
         }
+        answer
     }
 
-    /// Why no answer has come: the service at first only knows that none has.
-    fn explain(&self, silence: PcscError) -> PcscError {
-        let until = Instant::now() + NOTICE;
-        explain(
-            silence,
-            || self.card.status2_owned().map(drop),
-            || {
-                std::thread::sleep(PAUSE);
-                Instant::now() < until
-            },
-        )
+    /// Asks something of the service. A card that turns out to have left is let go of at once, and without
+    /// the reset, which would hit another one that lies there by now and confuse pcsc-lite about the two.
+    fn ask<T>(&mut self, what: impl FnOnce(&Card) -> Result<T, PcscError>) -> Result<T, PcscError> {
+        let card = self.card.as_ref().ok_or(PcscError::CardRemoved)?;
+        let answer = what(card);
+        if matches!(answer, Err(PcscError::CardRemoved))
+            && let Some(card) = self.card.take()
+        {
+            let _ = card.disconnect(pcsc::Disposition::LeaveCard);
+        }
+        answer
     }
+}
+
+fn status(card: &Card) -> Result<(), pcsc::Error> {
+    card.status2_owned().map(drop)
+}
+
+/// Why no answer has come: the service at first only knows that none has.
+fn why(card: &Card, silence: PcscError) -> PcscError {
+    let until = Instant::now() + NOTICE;
+    explain(
+        silence,
+        || status(card),
+        || {
+            std::thread::sleep(PAUSE);
+            Instant::now() < until
+        },
+    )
 }
 
 /// Asks until the service knows of a reason, or until it is no use to wait on.
@@ -182,7 +201,7 @@ impl Transport for PcscCard {
         let len = self.transmit(command, reply)?;
         match reader_status(reply.get(..len).unwrap_or_default()) {
             // Mostly because the card has left.
-            Some(status) => Err(self.explain(PcscError::ReaderStatus(status))),
+            Some(status) => self.ask(|card| Err(why(card, PcscError::ReaderStatus(status)))),
             None => Ok(len),
         }
     }

@@ -8,7 +8,7 @@
 //!   between two frames of a handshake. Another program that holds it makes connecting fail with
 //!   [`PcscError::ReaderBusy`].
 //! - The connection ends with a reset, so that no authenticated card is left behind; also when a
-//!   [`PcscCard`] is dropped.
+//!   [`PcscCard`] is dropped. A card that is known to have left is let go of without one.
 //! - What another program has left on a card, a session or half a command, is still there when it is
 //!   connected. SelectApplication ends both; if it is refused with
 //!   [`Status::CommandAborted`](crate::wire::Status::CommandAborted), the second one will do.
@@ -22,7 +22,8 @@
 //! with a reset after its card has left, but before the service has noticed (0.4 s), marks the reader
 //! as empty; a card put on within that time is then overlooked until it is taken off and put on
 //! again. Waiting as above closes the gap after a failed command; it stays open for a program that
-//! lets go of a card which left while nothing was sent. [`PcscCard::keep_alive`] tells that one.
+//! lets go of a card which left while nothing was sent. [`PcscCard::keep_alive`] tells that one, and
+//! then there is no reset.
 //!
 //! ```no_run
 //! use std::time::Duration;
