@@ -438,12 +438,11 @@ impl<S> Session<S> {
         key: &'k Key,
         rng: &mut R,
     ) -> Authenticate<'k> {
-        let mut rnd_a = Zeroizing::new([0; 16]);
-        let rnd_a = match rng.try_fill_bytes(rnd_a.as_mut()) {
-            Ok(()) => self.inner.ready().map(|()| rnd_a).map_err(Into::into),
-            Err(_) => Err(ErrorKind::Randomness),
-        };
-        Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place)
+        let rnd_a = self.inner.ready().map(|()| Zeroizing::default());
+        let rnd_a = rnd_a.map_err(Into::into);
+        let mut machine = Authenticate::new(scheme, key_no, key, rnd_a, self.inner.place);
+        machine.draw(rng);
+        machine
     }
 
     /// Any of the three with a fixed RndA, of which DES and 2K3DES use the first 8 bytes. A nonce

@@ -300,12 +300,16 @@ impl<S> Session<S> {
         key: &'k Key,
         rng: &mut R,
     ) -> AuthenticateIso7816<'k> {
-        let mut nonces = Zeroizing::new([0; 2 * MAX_NONCE]);
-        let nonces = match rng.try_fill_bytes(nonces.as_mut()) {
-            Ok(()) => self.inner.ready().map(|()| nonces).map_err(Into::into),
-            Err(_) => Err(ErrorKind::Randomness),
-        };
-        AuthenticateIso7816::new(key_no, key, nonces, self.inner.place)
+        let nonces = self.inner.ready().map(|()| Zeroizing::default());
+        let nonces = nonces.map_err(Into::into);
+        let mut machine = AuthenticateIso7816::new(key_no, key, nonces, self.inner.place);
+        // Where they stay: moved, they would leave a copy behind.
+        if let Ok(nonces) = &mut machine.nonces
+            && rng.try_fill_bytes(nonces.as_mut()).is_err()
+        {
+            machine.nonces = Err(ErrorKind::Randomness);
+        }
+        machine
     }
 }
 

@@ -1,5 +1,6 @@
 //! Both halves of a handshake in one process, as one machine.
 
+use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
 use super::{Answer, HandshakeStep, TerminalHandshake, answer};
@@ -46,6 +47,15 @@ impl<'k> Authenticate<'k> {
             rnd_a,
             answer: None,
             place: Some(place),
+        }
+    }
+
+    /// Draws the nonce, where it stays: moved, it would leave a copy behind.
+    pub(in crate::pcd) fn draw<R: TryCryptoRng + ?Sized>(&mut self, rng: &mut R) {
+        if let Ok(rnd_a) = &mut self.rnd_a
+            && rng.try_fill_bytes(rnd_a.as_mut()).is_err()
+        {
+            self.rnd_a = Err(ErrorKind::Randomness);
         }
     }
 }
